@@ -1,0 +1,146 @@
+import { fdatasyncSync, fstatSync, readSync, writeSync } from 'node:fs';
+import { setNativeCrc32c } from '../core/checksum.js';
+import { fromSystem, GuestError } from '../core/errors.js';
+import { loadTarget } from './load.js';
+
+/** What `native/napi/sysio.cc` exports.  Errors are Node-style system errors (code "EINVAL", …). */
+interface Native {
+  pread(fd: number, into: Uint8Array, offset: number): number;
+  pwrite(fd: number, from: Uint8Array, offset: number): number;
+  /** SEEK_DATA / SEEK_HOLE; -1 where there is none (ENXIO). */
+  seekData(fd: number, offset: number): number;
+  seekHole(fd: number, offset: number): number;
+  /** fallocate(2); returns false where the filesystem does not support it. */
+  fallocate(fd: number, mode: number, offset: number, length: number): boolean;
+  /** copy_file_range(2) until done or refused; the number of bytes copied, 0 where not supported. */
+  copyRange(inFd: number, inOffset: number, outFd: number, outOffset: number, length: number): number;
+  clone(inFd: number, outFd: number): boolean;
+  fdatasync(fd: number): void;
+  /** Open-file-description lock on one byte range: "read", "write" or "unlock".  0 when taken, else the pid of a holder (-1 unknown). */
+  lock(fd: number, kind: number, start: number, length: number, test: boolean): number;
+  blockDeviceSize(fd: number): number;
+  blockDeviceSectorSize(fd: number): number;
+  openDirect(path: string, writable: boolean): number;
+  allocAligned(size: number): Uint8Array;
+  isZero(b: Uint8Array): boolean;
+  crc32c(b: Uint8Array, crc: number): number;
+}
+
+let native: Native | undefined;
+let asked = false;
+function addon(): Native | undefined {
+  if (!asked) {
+    asked = true;
+    native = loadTarget<Native>('sysio');
+    if (native !== undefined) setNativeCrc32c(native.crc32c);
+  }
+  return native;
+}
+/** Loads the addon now: CRC32C then runs in hardware.  Returns whether it is there. */
+export const hasSysio = (): boolean => addon() !== undefined;
+
+export const FALLOC_KEEP_SIZE = 1;
+export const FALLOC_PUNCH_HOLE = 2;
+export const FALLOC_ZERO_RANGE = 16;
+
+/** Reads until `into` is full or the file ends; the bytes read. */
+export function preadFull(fd: number, into: Uint8Array, offset: number): number {
+  let done = 0;
+  while (done < into.length) {
+    let n: number;
+    try {
+      n = readSync(fd, into, done, into.length - done, offset + done);
+    } catch (e) {
+      throw fromSystem(e, { offset: offset + done, op: 'read' });
+    }
+    if (n === 0) break;
+    done += n;
+  }
+  return done;
+}
+
+export function pwriteFull(fd: number, from: Uint8Array, offset: number): void {
+  let done = 0;
+  while (done < from.length) {
+    try {
+      done += writeSync(fd, from, done, from.length - done, offset + done);
+    } catch (e) {
+      throw fromSystem(e, { offset: offset + done, op: 'write' });
+    }
+  }
+}
+
+export function fdatasync(fd: number): void {
+  try {
+    fdatasyncSync(fd);
+  } catch (e) {
+    throw fromSystem(e, { op: 'fdatasync' });
+  }
+}
+
+/**
+ * The first run at `offset` of a host file: data or hole, by SEEK_DATA/SEEK_HOLE.  Without the addon everything is data.
+ */
+export function dataRun(fd: number, offset: number, length: number): { readonly data: boolean; readonly length: number } {
+  const a = addon();
+  if (a === undefined) return { data: true, length };
+  const data = a.seekData(fd, offset);
+  if (data < 0) return { data: false, length };
+  if (data > offset) return { data: false, length: Math.min(length, data - offset) };
+  const hole = a.seekHole(fd, offset);
+  return { data: true, length: hole <= offset ? length : Math.min(length, hole - offset) };
+}
+
+/** Frees the range (it then reads as zeroes); false where that is not possible. */
+export const punchHole = (fd: number, offset: number, length: number): boolean =>
+  addon()?.fallocate(fd, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, offset, length) ?? false;
+/** Zeroes the range keeping it allocated; false where that is not possible. */
+export const zeroRange = (fd: number, offset: number, length: number): boolean =>
+  addon()?.fallocate(fd, FALLOC_ZERO_RANGE | FALLOC_KEEP_SIZE, offset, length) ?? false;
+/** Allocates the range (extends the file); false where that is not possible. */
+export const allocate = (fd: number, offset: number, length: number): boolean =>
+  addon()?.fallocate(fd, 0, offset, length) ?? false;
+
+/** Copies between files inside the kernel (shared extents where the filesystem can); the bytes copied, possibly 0. */
+export const copyRange = (inFd: number, inOffset: number, outFd: number, outOffset: number, length: number): number =>
+  addon()?.copyRange(inFd, inOffset, outFd, outOffset, length) ?? 0;
+
+/** FICLONE: makes the empty file `outFd` share all of `inFd`; false where that is not possible. */
+export const cloneFile = (inFd: number, outFd: number): boolean => addon()?.clone(inFd, outFd) ?? false;
+
+export type LockKind = 'read' | 'write' | 'unlock';
+const LOCK_KINDS: Readonly<Record<LockKind, number>> = { read: 0, write: 1, unlock: 2 };
+/** Takes an OFD lock; undefined when taken (or when locks are not to be had), else the pid of a holder, -1 if unknown. */
+export function ofdLock(fd: number, kind: LockKind, start: number, length: number): number | undefined {
+  const r = addon()?.lock(fd, LOCK_KINDS[kind], start, length, false) ?? 0;
+  return r === 0 ? undefined : r;
+}
+/** Would the lock be refused?  The pid of a holder, -1 if unknown; undefined when it is free. */
+export function ofdLockTest(fd: number, kind: 'read' | 'write', start: number, length: number): number | undefined {
+  const r = addon()?.lock(fd, LOCK_KINDS[kind], start, length, true) ?? 0;
+  return r === 0 ? undefined : r;
+}
+
+/** Bytes of an open file or block device. */
+export function sizeOf(fd: number): number {
+  const st = fstatSync(fd);
+  if (!st.isBlockDevice()) return st.size;
+  const a = addon();
+  if (a !== undefined) return a.blockDeviceSize(fd);
+  throw new GuestError('unsupported', 'the size of a block device needs the native addon (npm run build:native)');
+}
+/** Logical sector size: BLKSSZGET for block devices, 512 for files. */
+export const sectorSizeOf = (fd: number): number =>
+  fstatSync(fd).isBlockDevice() ? (addon()?.blockDeviceSectorSize(fd) ?? 512) : 512;
+
+/** O_DIRECT; undefined where not possible. */
+export const openDirect = (path: string, writable: boolean): number | undefined => addon()?.openDirect(path, writable);
+/** Memory aligned to 4096 for O_DIRECT. */
+export const allocAligned = (size: number): Uint8Array => addon()?.allocAligned(size) ?? new Uint8Array(size);
+
+let nativeIsZero: ((b: Uint8Array) => boolean) | undefined;
+/** Is every byte zero?  Vectorised when the addon is there. */
+export function isZeroFast(b: Uint8Array, fallback: (b: Uint8Array) => boolean): boolean {
+  nativeIsZero ??= addon()?.isZero ?? fallback;
+  return nativeIsZero(b);
+}
