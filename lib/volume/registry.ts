@@ -1,0 +1,5 @@
+import { lvm2 } from './lvm2/index.js';
+import type { VolumeManager } from './manager.js';
+
+/** Everything that joins or unlocks block devices. */
+export const managers: readonly VolumeManager[] = [lvm2];
