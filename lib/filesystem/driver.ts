@@ -103,13 +103,20 @@ export interface Node {
 }
 
 export const S_IFMT = 0o170000;
-const KINDS: Readonly<Record<number, Kind>> = {
-  2401: 'fifo',
-  4802: 'char',
-  9604: 'directory',
-  14406: 'block',
-  16807: 'file',
-  21609: 'symlink',
-  26411: 'socket',
-};
-export const kindOfMode = (mode: number): Kind => KINDS[mode & S_IFMT] ?? 'unknown';
+/** By the top four bits.  A list, because biome's formatter turns octal property keys into wrong decimal ones. */
+const KINDS: readonly (Kind | undefined)[] = [
+  undefined,
+  'fifo',
+  'char',
+  undefined,
+  'directory',
+  undefined,
+  'block',
+  undefined,
+  'file',
+  undefined,
+  'symlink',
+  undefined,
+  'socket',
+];
+export const kindOfMode = (mode: number): Kind => KINDS[(mode & S_IFMT) >>> 12] ?? 'unknown';

@@ -1,18 +1,18 @@
 import type { BlockSource } from '../block/source.js';
 import type { FileSystemDriver, Signature } from './driver.js';
+import { ext } from './ext/index.js';
 
-/** Probing order: strong signatures first.  A new filesystem is a folder and a line here. */
-export const drivers: readonly FileSystemDriver[] = [];
+/** Probing order: strong signatures first. */
+export const drivers: readonly FileSystemDriver[] = [ext];
 
-/** What is on this device, by the first driver that knows it. */
+/** The first driver that knows this source's bytes. */
+export const driverFor = (source: BlockSource): FileSystemDriver | undefined => drivers.find((d) => d.probe(source) !== undefined);
+
+/** What the first driver that knows this source says of it. */
 export function probeFileSystem(source: BlockSource): Signature | undefined {
   for (const d of drivers) {
-    const s = d.probe(source);
-    if (s !== undefined) return s;
+    const signature = d.probe(source);
+    if (signature !== undefined) return signature;
   }
   return undefined;
 }
-
-/** The driver that reads this device. */
-export const driverFor = (source: BlockSource): FileSystemDriver | undefined =>
-  drivers.find((d) => d.probe(source) !== undefined);

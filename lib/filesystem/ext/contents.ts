@@ -1,0 +1,99 @@
+import type { Run } from '../../block/source.js';
+import { corrupt, GuestError } from '../../core/errors.js';
+import { type BlockMap, blockMap } from './blockmap.js';
+import type { Inode } from './inode.js';
+import { inlineTail } from './xattr.js';
+
+/** Bytes of i_block that inline data starts in. */
+const INLINE_HEAD = 60;
+
+/** The bytes of a file, directory or long link, wherever they are kept. */
+export class Contents {
+  readonly size: number;
+  /** The bytes themselves when the inode holds them (as they are stored: ciphertext if encrypted). */
+  readonly inlineBytes: Uint8Array | undefined;
+  #map: BlockMap | undefined;
+
+  constructor(readonly inode: Inode) {
+    this.size = inode.size;
+    if (inode.has('inlineData')) this.inlineBytes = inlineBytes(inode);
+  }
+
+  get map(): BlockMap {
+    return (this.#map ??= blockMap(this.inode));
+  }
+
+  read(into: Uint8Array, offset: number): number {
+    this.#requireReadable();
+    const n = Math.max(0, Math.min(into.length, this.size - offset));
+    if (this.inlineBytes !== undefined) {
+      const part = this.inlineBytes.subarray(offset, offset + n);
+      into.set(part);
+      into.fill(0, part.length, n);
+      return n;
+    }
+    const { source } = this.inode.volume;
+    for (let done = 0; done < n; ) {
+      const piece = this.#pieceAt(offset + done, n - done);
+      const part = into.subarray(done, done + piece.length);
+      if (piece.at < 0) part.fill(0);
+      else source.read(part, piece.at);
+      done += piece.length;
+    }
+    return n;
+  }
+
+  *runs(offset: number, length: number): Generator<Run> {
+    this.#requireReadable();
+    const end = Math.min(this.size, offset + length);
+    if (this.inlineBytes !== undefined) {
+      if (end > offset) yield { kind: 'computed', length: end - offset };
+      return;
+    }
+    const { source } = this.inode.volume;
+    for (let pos = offset; pos < end; ) {
+      const piece = this.#pieceAt(pos, end - pos);
+      if (piece.at < 0) yield { kind: 'zero', length: piece.length };
+      else
+        for (let done = 0; done < piece.length; ) {
+          const run = source.map(piece.at + done, piece.length - done);
+          yield run;
+          done += run.length;
+        }
+      pos += piece.length;
+    }
+  }
+
+  #requireReadable(): void {
+    if (this.inode.has('encrypt'))
+      throw new GuestError('needs-key', `inode ${this.inode.ino} is encrypted (fscrypt), its key is needed`);
+  }
+
+  /** The longest stretch from `offset` that is all hole (`at` is -1) or lies together in the source. */
+  #pieceAt(offset: number, length: number): { at: number; length: number } {
+    const { blockSize } = this.inode.volume;
+    let logical = Math.floor(offset / blockSize);
+    const last = Math.floor((offset + length - 1) / blockSize);
+    if (last >= 2 ** 32) throw corrupt(`ext: inode ${this.inode.ino} has ${this.size} bytes, more than 2^32 blocks`);
+    const first = this.map.find(logical);
+    const at = first.physical === 0 ? -1 : (first.physical + logical - first.logical) * blockSize + (offset % blockSize);
+    let next = first.physical === 0 ? 0 : first.physical + first.count;
+    logical = first.logical + first.count;
+    while (logical <= last) {
+      const p = this.map.find(logical);
+      if (p.physical !== next) break;
+      logical += p.count;
+      if (next !== 0) next += p.count;
+    }
+    return { at, length: Math.min(length, logical * blockSize - offset) };
+  }
+}
+
+function inlineBytes(inode: Inode): Uint8Array {
+  const tail = inlineTail(inode);
+  const tailLength = tail?.length ?? 0;
+  const out = new Uint8Array(INLINE_HEAD + tailLength);
+  out.set(inode.fields.block);
+  if (tail !== undefined) out.set(inode.raw.subarray(tail.at, tail.at + tail.length), INLINE_HEAD);
+  return out;
+}

@@ -1,0 +1,162 @@
+import { CachedSource } from '../../block/cache.js';
+import type { BlockSource } from '../../block/source.js';
+import { crc32cRaw } from '../../core/checksum.js';
+import { corrupt, hex } from '../../core/errors.js';
+import { Inode } from './inode.js';
+import { GroupDescriptor, GroupDescriptorHi, INCOMPAT, ROOT_INO } from './structs.js';
+import { descriptorChecksum, groupStart, hasSuper, type Super } from './superblock.js';
+
+export interface Group {
+  readonly blockBitmap: number;
+  readonly inodeBitmap: number;
+  readonly inodeTable: number;
+  readonly freeClusters: number;
+  readonly freeInodes: number;
+}
+
+/** Lines in `problems` at most; a badly damaged filesystem must not fill the memory with them. */
+const PROBLEMS_MAX = 100;
+
+/** An open filesystem below the level of names: blocks, groups and inodes, with their checksums verified. */
+export class Volume {
+  readonly cache: CachedSource;
+  readonly blockSize: number;
+  readonly #inodeTables = new Map<number, number>();
+  readonly #said = new Set<string>();
+  readonly #scratch: Uint8Array;
+  #checkInodes = true;
+
+  constructor(
+    /** File data is read from here directly. */
+    readonly source: BlockSource,
+    readonly sb: Super,
+    readonly problems: string[],
+  ) {
+    this.cache = new CachedSource(source);
+    this.blockSize = sb.blockSize;
+    this.#scratch = new Uint8Array(8 + sb.inodeSize);
+  }
+
+  /** Damage that reading can go on from; each said once. */
+  report(problem: string): void {
+    if (this.#said.has(problem) || this.#said.size > PROBLEMS_MAX) return;
+    this.#said.add(problem);
+    this.problems.push(this.#said.size > PROBLEMS_MAX ? 'more problems follow, not listed' : problem);
+  }
+
+  /** A metadata block: a view into the cache, not to be changed. */
+  block(n: number): Uint8Array {
+    this.checkBlocks(n, 1, 'block');
+    return this.cache.view(n * this.blockSize, this.blockSize);
+  }
+
+  /** Throws unless the blocks lie where the filesystem keeps data. */
+  checkBlocks(start: number, count: number, what: string): void {
+    if (start < this.sb.firstDataBlock || start === 0 || start + count > this.sb.blocks)
+      throw corrupt(`ext: ${what} ${start}${count > 1 ? `+${count}` : ''} is outside the filesystem (${this.sb.blocks} blocks)`, {
+        offset: start * this.blockSize,
+      });
+  }
+
+  /** The checked group descriptor; a wrong checksum is a problem, not the end. */
+  group(g: number): Group {
+    const s = this.sb;
+    const perBlock = this.blockSize / s.descSize;
+    const table = Math.floor(g / perBlock);
+    const at = this.#descriptorBlock(table) * this.blockSize + (g - table * perBlock) * s.descSize;
+    const raw = this.cache.view(at, s.descSize);
+    const d = GroupDescriptor.at(raw);
+    const expected = descriptorChecksum(s, g, raw);
+    if (expected !== undefined && expected !== d.checksum)
+      this.report(`group descriptor ${g} at ${hex(at)} has checksum ${hex(d.checksum)}, expected ${hex(expected)}`);
+    const hi = s.descSize >= 64 ? GroupDescriptorHi.at(raw) : undefined;
+    return {
+      blockBitmap: d.blockBitmapLo + (hi?.blockBitmapHi ?? 0) * 2 ** 32,
+      inodeBitmap: d.inodeBitmapLo + (hi?.inodeBitmapHi ?? 0) * 2 ** 32,
+      inodeTable: d.inodeTableLo + (hi?.inodeTableHi ?? 0) * 2 ** 32,
+      freeClusters: d.freeBlocksCountLo + (hi?.freeBlocksCountHi ?? 0) * 65536,
+      freeInodes: d.freeInodesCountLo + (hi?.freeInodesCountHi ?? 0) * 65536,
+    };
+  }
+
+  #descriptorBlock(table: number): number {
+    const s = this.sb;
+    if (!(s.incompat & INCOMPAT.metaBg) || table < s.firstMetaBg) {
+      const first = s.fromGroup === 0 ? Math.floor(1024 / s.blockSize) : groupStart(s, s.fromGroup);
+      return first + 1 + table;
+    }
+    const group = table * (s.blockSize / s.descSize);
+    let skip = hasSuper(s, group) ? 1 : 0;
+    // With 1024-byte blocks and bigalloc the boot block is inside group 0.
+    if (s.blockSize === 1024 && table === 0 && s.firstDataBlock === 0) skip++;
+    return groupStart(s, group) + skip;
+  }
+
+  /** Where an inode's bytes are. */
+  inodeOffset(ino: number): number {
+    const s = this.sb;
+    if (ino < 1 || ino > s.inodes) throw corrupt(`ext: inode ${ino} does not exist (${s.inodes} inodes)`);
+    const g = Math.floor((ino - 1) / s.inodesPerGroup);
+    let table = this.#inodeTables.get(g);
+    if (table === undefined) {
+      table = this.group(g).inodeTable;
+      this.checkBlocks(table, Math.ceil((s.inodesPerGroup * s.inodeSize) / s.blockSize), `inode table of group ${g}`);
+      this.#inodeTables.set(g, table);
+    }
+    return table * s.blockSize + (ino - 1 - g * s.inodesPerGroup) * s.inodeSize;
+  }
+
+  /** An inode by number, checksum verified. */
+  inode(ino: number): Inode {
+    const at = this.inodeOffset(ino);
+    const raw = this.cache.view(at, this.sb.inodeSize).slice();
+    const inode = new Inode(this, ino, raw);
+    if (this.sb.metaCsum && this.#checkInodes) {
+      const expected = this.inodeChecksum(ino, raw);
+      if (expected !== inode.storedChecksum)
+        throw corrupt(`ext: inode ${ino} at ${hex(at)} has checksum ${hex(inode.storedChecksum)}, expected ${hex(expected)}`, {
+          offset: at,
+        });
+    }
+    return inode;
+  }
+
+  /** An inode a directory entry may name: in use, and not one of the filesystem's own. */
+  namedInode(ino: number): Inode {
+    if (ino < this.sb.firstIno && ino !== ROOT_INO) throw corrupt(`ext: inode ${ino} is reserved, a directory names it`);
+    const inode = this.inode(ino);
+    if (inode.mode === 0 || inode.links === 0)
+      throw corrupt(`ext: inode ${ino} is not in use, a directory names it`, { offset: this.inodeOffset(ino) });
+    return inode;
+  }
+
+  /** After a fast-commit replay inodes are changed piecewise; their checksums are set anew instead of verified. */
+  withoutInodeChecks<T>(body: () => T): T {
+    this.#checkInodes = false;
+    try {
+      return body();
+    } finally {
+      this.#checkInodes = true;
+    }
+  }
+
+  /** The checksum an inode's bytes should carry, cut to 16 bits where there is room for no more. */
+  inodeChecksum(ino: number, raw: Uint8Array): number {
+    const b = this.#scratch;
+    b[0] = ino;
+    b[1] = ino >>> 8;
+    b[2] = ino >>> 16;
+    b[3] = ino >>> 24;
+    b.set(raw, 8);
+    for (let i = 0; i < 4; i++) b[4 + i] = raw[0x64 + i]!;
+    b[8 + 0x7c] = 0;
+    b[8 + 0x7d] = 0;
+    const wide = raw.length > 128 && (raw[0x80]! | (raw[0x81]! << 8)) >= 4;
+    if (wide) {
+      b[8 + 0x82] = 0;
+      b[8 + 0x83] = 0;
+    }
+    const crc = crc32cRaw(b, this.sb.csumSeed);
+    return wide ? crc : crc & 0xffff;
+  }
+}
