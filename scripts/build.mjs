@@ -1,0 +1,35 @@
+// TypeScript to dist/lib (the library) and one bundle a command to dist/bin (start-up time is a feature: see ARCHITECTURE.md).
+import { spawnSync } from 'node:child_process';
+import { chmodSync, existsSync, readdirSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join, resolve } from 'node:path';
+
+const root = resolve(import.meta.dirname, '..');
+process.chdir(root);
+// An installed package comes with dist/ and without the sources and the compiler.
+if (!existsSync('lib') || !existsSync('node_modules/esbuild')) process.exit(0);
+const { build } = createRequire(import.meta.url)('esbuild');
+
+rmSync('dist', { recursive: true, force: true });
+const tsc = spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], { stdio: 'inherit' });
+if (tsc.status !== 0) process.exit(tsc.status ?? 1);
+
+const tools = readdirSync('tools').filter((f) => f.endsWith('.ts'));
+const entryPoints = Object.fromEntries(tools.map((f) => [f.replace(/\.ts$/, ''), join('tools', f)]));
+entryPoints['http-worker'] = 'lib/block/http-worker.ts';
+await build({
+  entryPoints,
+  outdir: 'dist/bin',
+  bundle: true,
+  splitting: true,
+  format: 'esm',
+  platform: 'node',
+  target: 'node20',
+  minify: true,
+  keepNames: true,
+  chunkNames: 'chunk-[hash]',
+  external: ['zstd-napi', '@napi-rs/lzma', '@napi-rs/lzma/*', 'node-addon-api'],
+  banner: { js: "import{createRequire as __gwRequire}from'node:module';const require=__gwRequire(import.meta.url);" },
+  logLevel: 'warning',
+});
+for (const f of tools) chmodSync(join('dist/bin', f.replace(/\.ts$/, '.js')), 0o755);
