@@ -54,6 +54,8 @@ export interface Mapping {
   commit?(allocation: Allocation): void;
   /** Marks whole blocks inside the range as zero in the table; returns how many bytes from `offset` are done (0: none). */
   markZero?(offset: number, length: number, piece: Piece): number;
+  /** Before bytes of a block that is there are written. */
+  touch?(offset: number): void;
   /** Before the first change of the guest's bytes since opening. */
   firstWrite?(): void;
   /** Tables to the file, in a safe order. */
@@ -257,6 +259,7 @@ export class WritableMappedImage extends MappedImage implements WritableImage {
       }
       if (piece.kind === 'computed') throw unsupported(`${this.label}: compressed blocks cannot be written`);
       if (piece.kind === 'data') {
+        m.touch?.(at);
         writable(piece.source).write(from.subarray(done, done + piece.length), piece.offset);
         done += piece.length;
         continue;
@@ -296,8 +299,10 @@ export class WritableMappedImage extends MappedImage implements WritableImage {
       if (piece.kind === 'data' || piece.kind === 'computed' || (piece.kind === 'absent' && hidden)) {
         const marked = m.markZero?.(at, n, piece) ?? 0;
         if (marked > 0) n = marked;
-        else if (piece.kind === 'data') writable(piece.source).zero(piece.offset, n);
-        else {
+        else if (piece.kind === 'data') {
+          m.touch?.(at);
+          writable(piece.source).zero(piece.offset, n);
+        } else {
           n = Math.min(n, ZEROES.length);
           this.write(ZEROES.subarray(0, n), at);
         }
