@@ -14,9 +14,24 @@ rmSync('dist', { recursive: true, force: true });
 const tsc = spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], { stdio: 'inherit' });
 if (tsc.status !== 0) process.exit(tsc.status ?? 1);
 
-const tools = readdirSync('tools').filter((f) => f.endsWith('.ts'));
-const entryPoints = Object.fromEntries(tools.map((f) => [f.replace(/\.ts$/, ''), join('tools', f)]));
+const tools = readdirSync('tools')
+  .filter((f) => f.endsWith('.ts'))
+  .map((f) => f.replace(/\.ts$/, ''));
+const entryPoints = Object.fromEntries(tools.map((t) => [t, `tool:${t}`]));
 entryPoints['http-worker'] = 'lib/block/http-worker.ts';
+
+/** Each command's entry: its tool, run. */
+const toolEntry = {
+  name: 'tool-entry',
+  setup(b) {
+    b.onResolve({ filter: /^tool:/ }, (a) => ({ path: a.path.slice(5), namespace: 'tool' }));
+    b.onLoad({ filter: /.*/, namespace: 'tool' }, (a) => ({
+      contents: `import { main } from './tools/shared/tool.ts';\nimport { tool } from './tools/${a.path}.ts';\nawait main(tool);\n`,
+      resolveDir: root,
+      loader: 'ts',
+    }));
+  },
+};
 await build({
   entryPoints,
   outdir: 'dist/bin',
@@ -29,7 +44,8 @@ await build({
   keepNames: true,
   chunkNames: 'chunk-[hash]',
   external: ['zstd-napi', '@napi-rs/lzma', '@napi-rs/lzma/*', 'node-addon-api'],
-  banner: { js: "import{createRequire as __gwRequire}from'node:module';const require=__gwRequire(import.meta.url);" },
+  banner: { js: "#!/usr/bin/env node\nimport{createRequire as __gwRequire}from'node:module';const require=__gwRequire(import.meta.url);" },
+  plugins: [toolEntry],
   logLevel: 'warning',
 });
-for (const f of tools) chmodSync(join('dist/bin', f.replace(/\.ts$/, '.js')), 0o755);
+for (const t of tools) chmodSync(join('dist/bin', `${t}.js`), 0o755);

@@ -47,6 +47,10 @@ export function fstabMounts(tree: Tree, storage: Storage, root: StorageNode): Fs
     const node = resolveSpec(e.spec, storage, root, crypt);
     if (node === undefined) {
       problems.push(`/etc/fstab: ${e.spec} (${e.file}) is no device of this guest`);
+      // A device that only the running guest makes (a mapped swap, say) keeps its name in the listing, as it always did.
+      if (!e.spec.startsWith('/dev/')) continue;
+      if (isSwap) swap.push(e.spec);
+      else mountpoints.push({ path: trimSlash(e.file), device: e.spec, options: e.options });
       continue;
     }
     if (isSwap) swap.push(node.device);
