@@ -9,6 +9,9 @@ export interface Piece {
   readonly logical: number;
   readonly physical: number;
   readonly count: number;
+  /** Allocated at `allocated`, but never written. */
+  readonly unwritten?: boolean;
+  readonly allocated?: number;
 }
 export interface BlockMap {
   /** The piece that holds a file's block.  Holes may be cut; asking on behind them goes on. */
@@ -19,7 +22,28 @@ export interface BlockMap {
 const LOGICAL_END = 2 ** 32;
 const MAX_DEPTH = 5;
 
-export const blockMap = (inode: Inode): BlockMap => (inode.has('extents') ? new ExtentMap(inode) : new IndirectMap(inode));
+export function blockMap(inode: Inode): BlockMap {
+  const changed = inode.volume.changes?.blocks.get(inode.ino);
+  if (changed !== undefined) return new ListMap(changed);
+  return inode.has('extents') ? new ExtentMap(inode) : new IndirectMap(inode);
+}
+
+/** A file whose blocks replayed fast commits changed: a sorted list in memory. */
+class ListMap implements BlockMap {
+  constructor(private readonly pieces: readonly Piece[]) {}
+  find(logical: number): Piece {
+    let lo = 0;
+    let hi = this.pieces.length;
+    while (lo < hi) {
+      const mid = (lo + hi) >> 1;
+      if (this.pieces[mid]!.logical <= logical) lo = mid + 1;
+      else hi = mid;
+    }
+    const p = this.pieces[lo - 1];
+    if (p !== undefined && logical < p.logical + p.count) return p.unwritten ? { ...p, physical: 0 } : p;
+    return { logical, physical: 0, count: (this.pieces[lo]?.logical ?? LOGICAL_END) - logical };
+  }
+}
 
 interface TreeNode {
   readonly block: number;

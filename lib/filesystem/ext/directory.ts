@@ -1,5 +1,6 @@
 import { crc32cRaw } from '../../core/checksum.js';
 import { corrupt, hex } from '../../core/errors.js';
+import type { NameChange } from './changes.js';
 import { Contents } from './contents.js';
 import type { Inode } from './inode.js';
 import { DIRENT_TAIL_TYPE, Dirent, INCOMPAT } from './structs.js';
@@ -9,6 +10,9 @@ export type Visit = (block: Uint8Array, name: number, nameLength: number, ino: n
 
 /** Blocks of one directory that may be unreadable before we give up: listing must end. */
 const BAD_BLOCKS_MAX = 1000;
+
+/** Record length 12, no name, the tail's type. */
+const TAIL_HEADER = DIRENT_TAIL_TYPE * 2 ** 24 + 12;
 
 /** The blocks of a directory in order.  An inline directory is one or two short blocks. */
 export class Directory {
@@ -24,6 +28,10 @@ export class Directory {
     this.hasFileType = (inode.volume.sb.incompat & INCOMPAT.filetype) !== 0;
   }
 
+  /** Names that replayed fast commits added or took away. */
+  get changes(): ReadonlyMap<string, NameChange> | undefined {
+    return this.inode.volume.changes?.names.get(this.inode.ino);
+  }
   get isInline(): boolean {
     return this.inode.has('inlineData');
   }
@@ -37,6 +45,7 @@ export class Directory {
       yield* this.#inlineBlocks();
       return;
     }
+    if (volume.changes?.madeDirectories.has(ino)) return;
     let bad = 0;
     const complain = (problem: string) => {
       volume.report(problem);
@@ -88,13 +97,14 @@ export class Directory {
     this.#seed ??= this.inode.csumSeed;
     const n = block.length;
     const d = new DataView(block.buffer, block.byteOffset, n);
-    if (d.getUint32(n - 12, true) === 0 && d.getUint32(n - 8, true) === ((DIRENT_TAIL_TYPE << 24) + 12) >>> 0) {
+    // An index block is looked for first: the end of one may still hold the tail of the leaf that it was.
+    const counts = indexCountOffset(block);
+    if (counts === undefined) {
+      if (d.getUint32(n - 12, true) !== 0 || d.getUint32(n - 8, true) !== TAIL_HEADER) return 'no checksum';
       const expected = crc32cRaw(block.subarray(0, n - 12), this.#seed);
       const stored = d.getUint32(n - 4, true);
       return stored === expected ? undefined : `checksum is ${hex(stored)}, expected ${hex(expected)}`;
     }
-    const counts = indexCountOffset(block);
-    if (counts === undefined) return 'no checksum';
     const limit = d.getUint16(counts, true);
     const count = d.getUint16(counts + 2, true);
     const tail = counts + limit * 8;

@@ -1,11 +1,12 @@
 import type { Run } from '../../block/source.js';
-import { equalBytes } from '../../core/bytes.js';
 import { corrupt, GuestError } from '../../core/errors.js';
-import { decodeName, encodeName } from '../../core/text.js';
+import { decodeName } from '../../core/text.js';
 import type { Entry, Kind, Node, Stat } from '../driver.js';
 import { Contents } from './contents.js';
 import { Directory } from './directory.js';
+import { noKeyName } from './encrypted-name.js';
 import type { Inode } from './inode.js';
+import { lookup } from './lookup.js';
 import type { Volume } from './volume.js';
 import { attributesOf } from './xattr.js';
 
@@ -40,29 +41,25 @@ export class ExtNode implements Node {
 
   *entries(): Generator<readonly Entry[]> {
     const directory = new Directory(this.inode);
+    const { changes } = directory;
+    const encrypted = this.inode.has('encrypt');
     for (const block of directory.blocks()) {
       const list: Entry[] = [];
       directory.scan(block, (b, at, length, ino, type) => {
-        if (b[at] === DOT && (length === 1 || (length === 2 && b[at + 1] === DOT))) return;
-        list.push(new ExtEntry(this.volume, decodeName(b.subarray(at, at + length)), ino, type));
+        if (b[at] === DOT && (length === 1 || (length === 2 && b[at + 1] === DOT))) return false;
+        const name = encrypted ? noKeyName(directory, b, at, length) : decodeName(b.subarray(at, at + length));
+        if (!changes?.has(name)) list.push(new ExtEntry(this.volume, name, ino, type));
+        return false;
       });
       if (list.length > 0) yield list;
     }
+    const added = [...(changes ?? [])].filter(([, c]) => c.ino !== 0);
+    if (added.length > 0) yield added.map(([name, c]) => new ExtEntry(this.volume, name, c.ino, c.type));
   }
 
   child(name: string): Node | undefined {
-    const directory = new Directory(this.inode);
-    const wanted = encodeName(name);
-    let found: number | undefined;
-    for (const block of directory.blocks()) {
-      directory.scan(block, (b, at, length, ino) => {
-        if (length !== wanted.length || !equalBytes(b.subarray(at, at + length), wanted)) return false;
-        found = ino;
-        return true;
-      });
-      if (found !== undefined) return new ExtNode(this.volume, found);
-    }
-    return undefined;
+    const ino = lookup(new Directory(this.inode), name);
+    return ino === undefined ? undefined : new ExtNode(this.volume, ino);
   }
 
   #data(): Contents {

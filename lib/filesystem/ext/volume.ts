@@ -2,6 +2,7 @@ import { CachedSource } from '../../block/cache.js';
 import type { BlockSource } from '../../block/source.js';
 import { crc32cRaw } from '../../core/checksum.js';
 import { corrupt, hex } from '../../core/errors.js';
+import type { Changes } from './changes.js';
 import { Inode } from './inode.js';
 import { GroupDescriptor, GroupDescriptorHi, INCOMPAT, ROOT_INO } from './structs.js';
 import { descriptorChecksum, groupStart, hasSuper, type Super } from './superblock.js';
@@ -24,7 +25,9 @@ export class Volume {
   readonly #inodeTables = new Map<number, number>();
   readonly #said = new Set<string>();
   readonly #scratch: Uint8Array;
-  #checkInodes = true;
+
+  /** Set when fast commits were replayed. */
+  changes: Changes | undefined;
 
   constructor(
     /** File data is read from here directly. */
@@ -111,7 +114,7 @@ export class Volume {
     const at = this.inodeOffset(ino);
     const raw = this.cache.view(at, this.sb.inodeSize).slice();
     const inode = new Inode(this, ino, raw);
-    if (this.sb.metaCsum && this.#checkInodes) {
+    if (this.sb.metaCsum) {
       const expected = this.inodeChecksum(ino, raw);
       if (expected !== inode.storedChecksum)
         throw corrupt(`ext: inode ${ino} at ${hex(at)} has checksum ${hex(inode.storedChecksum)}, expected ${hex(expected)}`, {
@@ -128,16 +131,6 @@ export class Volume {
     if (inode.mode === 0 || inode.links === 0)
       throw corrupt(`ext: inode ${ino} is not in use, a directory names it`, { offset: this.inodeOffset(ino) });
     return inode;
-  }
-
-  /** After a fast-commit replay inodes are changed piecewise; their checksums are set anew instead of verified. */
-  withoutInodeChecks<T>(body: () => T): T {
-    this.#checkInodes = false;
-    try {
-      return body();
-    } finally {
-      this.#checkInodes = true;
-    }
   }
 
   /** The checksum an inode's bytes should carry, cut to 16 bits where there is room for no more. */
