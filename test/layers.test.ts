@@ -9,7 +9,7 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
   core: [],
   addon: ['core'],
   block: ['core', 'addon'],
-  crypto: ['core', 'addon'],
+  crypto: ['core', 'addon', 'block'],
   image: ['core', 'addon', 'block', 'crypto'],
   volume: ['core', 'addon', 'block', 'crypto'],
   partition: ['core', 'addon', 'block'],
