@@ -1,21 +1,23 @@
 /** The public API of guestwright.  Tools use this and nothing below it. */
 export { addonState, loadTarget, packageRoot } from './addon/load.js';
 export { hasSysio } from './addon/sysio.js';
-export * from './block/source.js';
 export { createFile, openFile, openFileWritable } from './block/file.js';
 export { HttpSource } from './block/http.js';
 export { MemorySource } from './block/memory.js';
 export { Overlay } from './block/overlay.js';
+export * from './block/source.js';
+export { crcOfStream } from './core/cksum.js';
 export * from './core/errors.js';
 export { debug, setLogSink } from './core/log.js';
 export { humanSize, parseSize } from './core/size.js';
 export { decodeName, encodeName } from './core/text.js';
+export { compareVersions } from './core/version.js';
 export * from './filesystem/driver.js';
 export { type Place, readNode, Tree, type WalkStep } from './filesystem/walk.js';
+export type * from './image/format.js';
+export { type OpenImageOptions, openImage } from './image/open.js';
 export { guestTree, inspect } from './inspect/index.js';
 export type { GuestOs, Mountpoint } from './inspect/types.js';
 export { Storage, type StorageNode } from './storage/index.js';
 export { type DiskSpec, openStorage } from './storage/open.js';
-export { type OpenImageOptions, openImage } from './image/open.js';
-export type * from './image/format.js';
 export type { KeyRing } from './volume/manager.js';

@@ -47,6 +47,14 @@ export interface StorageNode {
 }
 type Draft = { -readonly [K in keyof StorageNode]: StorageNode[K] } & { problems: string[] };
 
+/** GPT types that hold no filesystem: LDM metadata and data, Microsoft reserved, Windows snapshot. */
+const NOT_A_FILESYSTEM: ReadonlySet<string> = new Set([
+  '5808C8AA-7E8F-42E0-85D2-E1E90434CFB3',
+  'AF9B60A0-1431-4F62-BC68-3311714A69AD',
+  'E3C9E316-0B5C-4DB8-817D-F92DF00215AE',
+  'CADDEBF1-4400-4DE8-B103-12117DCF3CCF',
+]);
+
 export class Storage {
   readonly #disks: Draft[] = [];
   readonly #groups: Draft[] = [];
@@ -217,12 +225,21 @@ export class Storage {
     for (const d of this.#disks) yield* visit(d);
   }
 
-  /**
-   * Devices with something mountable or swap on them, in libguestfs' order: whole disks, partitions, logical volumes.
-   */
+  /** Devices with something mountable or swap on them, in libguestfs' order: whole disks, partitions, logical volumes. */
   fileSystems(): readonly StorageNode[] {
+    return this.contents().filter((n) => n.signature !== undefined);
+  }
+
+  /** As `fileSystems`, with the devices whose content is unknown. */
+  contents(): readonly StorageNode[] {
     const all = [...this.nodes()].filter(
-      (n) => n.signature !== undefined && n.member === undefined && !/_member$|^crypto_LUKS$|^BitLocker$/.test(n.signature.type),
+      (n) =>
+        n.kind !== 'volume-group' &&
+        n.table === undefined &&
+        n.member === undefined &&
+        n.partition?.role !== 'extended' &&
+        !NOT_A_FILESYSTEM.has(n.partition?.type ?? '') &&
+        !/_member$|^crypto_LUKS$|^BitLocker$/.test(n.signature?.type ?? ''),
     );
     const rank = { disk: 0, partition: 1, 'volume-group': 2, volume: 3 } as const;
     const order = new Map([...this.#byDevice.keys()].map((d, i) => [d, i]));

@@ -18,14 +18,19 @@ export interface DiskSpec {
 }
 
 /** Opens the images, read-only, and walks what is on them.  `forceShare`: also while a running VM has them open. */
-export function openStorage(disks: readonly DiskSpec[], keys?: KeyRing, options: OpenImageOptions = { forceShare: true }): Storage {
+export function openStorage(
+  disks: readonly DiskSpec[],
+  keys?: KeyRing,
+  options: OpenImageOptions = { forceShare: true },
+): Storage {
   const opened: Image[] = [];
   try {
     return new Storage(
       disks.map((d) => {
         const image = openImage(d.path, { ...options, ...(d.format === undefined ? {} : { format: d.format }) });
         opened.push(image);
-        const source = d.sectorSize === undefined || d.sectorSize === image.sectorSize ? image : new SectorView(image, d.sectorSize);
+        const source =
+          d.sectorSize === undefined || d.sectorSize === image.sectorSize ? image : new SectorView(image, d.sectorSize);
         return { source, path: d.path };
       }),
       keys,

@@ -5,7 +5,11 @@ import { type DiskSpec, GuestError } from '../../lib/index.js';
 export async function domainDisks(name: string, connect: string | undefined): Promise<readonly DiskSpec[]> {
   const xml = virsh(connect, 'dumpxml', name);
   const { XMLParser } = await import('fast-xml-parser');
-  const parser = new XMLParser({ ignoreAttributes: false, attributeNamePrefix: '@', isArray: (tag) => tag === 'disk' || tag === 'host' });
+  const parser = new XMLParser({
+    ignoreAttributes: false,
+    attributeNamePrefix: '@',
+    isArray: (tag) => tag === 'disk' || tag === 'host',
+  });
   const domain = (parser.parse(xml) as { domain?: { devices?: { disk?: readonly DiskElement[] } } }).domain;
   const out: DiskSpec[] = [];
   for (const d of domain?.devices?.disk ?? []) {
@@ -22,7 +26,13 @@ export async function domainDisks(name: string, connect: string | undefined): Pr
 
 interface DiskElement {
   readonly '@device'?: string;
-  readonly source?: { readonly '@file'?: string; readonly '@dev'?: string; readonly '@protocol'?: string; readonly '@name'?: string; readonly host?: readonly { readonly '@name'?: string; readonly '@port'?: string }[] };
+  readonly source?: {
+    readonly '@file'?: string;
+    readonly '@dev'?: string;
+    readonly '@protocol'?: string;
+    readonly '@name'?: string;
+    readonly host?: readonly { readonly '@name'?: string; readonly '@port'?: string }[];
+  };
   readonly driver?: { readonly '@type'?: string };
   readonly blockio?: { readonly '@logical_block_size'?: string };
 }
@@ -36,10 +46,27 @@ function remote(d: DiskElement): string | undefined {
 }
 
 function virsh(connect: string | undefined, ...args: readonly string[]): string {
-  const r = spawnSync('virsh', [...(connect === undefined ? [] : ['-c', connect]), '-r', ...args], { encoding: 'utf8', maxBuffer: 64 << 20, env: { ...process.env, LC_ALL: 'C' } });
+  const r = spawnSync('virsh', [...(connect === undefined ? [] : ['-c', connect]), '-r', ...args], {
+    encoding: 'utf8',
+    maxBuffer: 64 << 20,
+    env: { ...process.env, LC_ALL: 'C' },
+  });
   if (r.error !== undefined)
-    throw new GuestError('not-found', (r.error as NodeJS.ErrnoException).code === 'ENOENT' ? 'virsh is not installed: domains cannot be looked up by name; name the disks with -a' : r.error.message, { op: 'virsh' });
-  if (r.status !== 0) throw new GuestError('not-found', `virsh ${args.join(' ')}: ${r.stderr.trim().replace(/^error: /gm, '').replaceAll('\n', '; ')}`);
+    throw new GuestError(
+      'not-found',
+      (r.error as NodeJS.ErrnoException).code === 'ENOENT'
+        ? 'virsh is not installed: domains cannot be looked up by name; name the disks with -a'
+        : r.error.message,
+      { op: 'virsh' },
+    );
+  if (r.status !== 0)
+    throw new GuestError(
+      'not-found',
+      `virsh ${args.join(' ')}: ${r.stderr
+        .trim()
+        .replace(/^error: /gm, '')
+        .replaceAll('\n', '; ')}`,
+    );
   return r.stdout;
 }
 
@@ -49,3 +76,5 @@ export const allDomains = (connect: string | undefined): readonly string[] =>
     .split('\n')
     .map((s) => s.trim())
     .filter((s) => s !== '');
+
+export const domainUuid = (name: string, connect: string | undefined): string => virsh(connect, 'domuuid', name).trim();

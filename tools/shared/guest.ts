@@ -1,5 +1,15 @@
 import { type Command, Option } from 'commander';
-import { type DiskSpec, explain, GuestError, type GuestOs, guestTree, inspect, openStorage, type Storage, Tree } from '../../lib/index.js';
+import {
+  type DiskSpec,
+  explain,
+  GuestError,
+  type GuestOs,
+  guestTree,
+  inspect,
+  openStorage,
+  type Storage,
+  type Tree,
+} from '../../lib/index.js';
 import { domainDisks } from './domain.js';
 import { ToolKeys } from './keys.js';
 import { warn } from './output.js';
@@ -46,25 +56,33 @@ export class GuestOptions {
       }),
     );
     command.addOption(
-      new Option('--format [fmt]', 'image format of the disks that follow; empty: look at the contents').argParser((v: string) => {
-        this.#format = v === '' || v === 'auto' ? undefined : v;
-        return v;
-      }),
+      new Option('--format [fmt]', 'image format of the disks that follow; empty: look at the contents').argParser(
+        (v: string) => {
+          this.#format = v === '' || v === 'auto' ? undefined : v;
+          return v;
+        },
+      ),
     );
     if (with_.keys ?? true) this.keys.addOptions(command);
     if (with_.mount)
       command.addOption(
-        new Option('-m, --mount <dev[:mnt[:opts[:fstype]]]>', 'mount this device instead of what inspection finds').argParser((v: string) => {
-          const [device, path] = v.split(':');
-          this.mounts.push({ device: device!, path: path === undefined || path === '' ? '/' : path });
-          return v;
-        }),
+        new Option('-m, --mount <dev[:mnt[:opts[:fstype]]]>', 'mount this device instead of what inspection finds').argParser(
+          (v: string) => {
+            const [device, path] = v.split(':');
+            this.mounts.push({ device: device!, path: path === undefined || path === '' ? '/' : path });
+            return v;
+          },
+        ),
       );
     return this;
   }
 
   addDisk(path: string): void {
-    this.disks.push({ path, ...(this.#format === undefined ? {} : { format: this.#format }), ...(this.#sectorSize === undefined ? {} : { sectorSize: this.#sectorSize }) });
+    this.disks.push({
+      path,
+      ...(this.#format === undefined ? {} : { format: this.#format }),
+      ...(this.#sectorSize === undefined ? {} : { sectorSize: this.#sectorSize }),
+    });
   }
 
   get given(): boolean {
@@ -87,7 +105,9 @@ export class GuestOptions {
   async openTree(): Promise<OpenGuest> {
     const storage = await this.open();
     if (this.mounts.length > 0) {
-      const mounts = this.mounts.some((m) => m.path === '/') ? this.mounts : this.mounts.map((m, i) => (i === 0 ? { ...m, path: '/' } : m));
+      const mounts = this.mounts.some((m) => m.path === '/')
+        ? this.mounts
+        : this.mounts.map((m, i) => (i === 0 ? { ...m, path: '/' } : m));
       return { storage, tree: storage.mount(mounts) };
     }
     const os = onlyOs(storage);
@@ -114,7 +134,11 @@ export function onlyOs(storage: Storage): GuestOs {
       `no operating system was found on this disk${seen.length === 0 ? ': it has no filesystem that we know' : `; filesystems: ${seen.join(', ')}; name one with -m DEVICE`}${unread === '' ? '' : ` (${unread})`}`,
     );
   }
-  if (second !== undefined) throw new GuestError('unsupported', `more than one operating system was found (${found.map((o) => o.root).join(', ')}); say which with -m`);
+  if (second !== undefined)
+    throw new GuestError(
+      'unsupported',
+      `more than one operating system was found (${found.map((o) => o.root).join(', ')}); say which with -m`,
+    );
   return os;
 }
 

@@ -20,10 +20,12 @@ export class ToolKeys implements KeyRing {
 
   addOptions(command: Command): this {
     command.addOption(
-      new Option('--key <selector>', 'key for an encrypted device: DEVICE|UUID|all:key:KEY, …:file:PATH').argParser((v: string) => {
-        this.#rules.push(parseKey(v));
-        return v;
-      }),
+      new Option('--key <selector>', 'key for an encrypted device: DEVICE|UUID|all:key:KEY, …:file:PATH').argParser(
+        (v: string) => {
+          this.#rules.push(parseKey(v));
+          return v;
+        },
+      ),
     );
     command.addOption(
       new Option('--keys-from-stdin', 'read passphrases from standard input, one a line').argParser(() => {
@@ -62,7 +64,8 @@ function parseKey(text: string): KeyRule {
   const m = /^(.*?):(key|file|clevis)(?::([\s\S]*))?$/.exec(text);
   if (m === null || m[1] === '') throw new GuestError('usage', `--key: "${text}" is not DEVICE:key:KEY or DEVICE:file:PATH`);
   const [, selector, kind, value] = m as unknown as [string, string, string, string | undefined];
-  if (kind === 'clevis') throw new GuestError('unsupported', '--key: clevis needs a network in an appliance, which this version does not have');
+  if (kind === 'clevis')
+    throw new GuestError('unsupported', '--key: clevis needs a network in an appliance, which this version does not have');
   if (value === undefined) throw new GuestError('usage', `--key: "${text}" has no ${kind}`);
   return { selector, key: () => (kind === 'key' ? Buffer.from(value) : keyFile(value)) };
 }

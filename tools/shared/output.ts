@@ -50,7 +50,10 @@ export const csvField = (v: string): string => (/[",\n\r]/.test(v) ? `"${v.repla
 export const csvRow = (fields: readonly string[]): string => fields.map(csvField).join(',');
 
 /** Columns padded to their widest value, two spaces apart unless said; the last one is not padded. */
-export function columns(rows: readonly (readonly string[])[], options: { readonly right?: readonly number[]; readonly gap?: string } = {}): string[] {
+export function columns(
+  rows: readonly (readonly string[])[],
+  options: { readonly right?: readonly number[]; readonly gap?: string } = {},
+): string[] {
   const widths: number[] = [];
   for (const r of rows) for (const [i, v] of r.entries()) widths[i] = Math.max(widths[i] ?? 0, v.length);
   return rows.map((r) =>
@@ -66,12 +69,17 @@ export function json(value: unknown): string {
   return JSON.stringify(
     value,
     (_, v: unknown) =>
-      typeof v === 'bigint' ? (v <= BigInt(Number.MAX_SAFE_INTEGER) && v >= -BigInt(Number.MAX_SAFE_INTEGER) ? Number(v) : v.toString()) : v instanceof Uint8Array ? Buffer.from(v).toString('base64') : v,
+      typeof v === 'bigint'
+        ? v <= BigInt(Number.MAX_SAFE_INTEGER) && v >= -BigInt(Number.MAX_SAFE_INTEGER)
+          ? Number(v)
+          : v.toString()
+        : v instanceof Uint8Array
+          ? Buffer.from(v).toString('base64')
+          : v,
     2,
   );
 }
 
 /** Control characters of a guest's strings must not reach a terminal as they are. */
 export const printable = (s: string): string =>
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is escaped
   s.replace(/[\x00-\x1f\x7f-\x9f]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`);

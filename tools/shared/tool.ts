@@ -76,10 +76,21 @@ export function helpText(tool: Tool, argv0: string, command: Command): string {
     .map((o) => [(o.short === undefined ? '    ' : '') + o.flags, o.description] as const);
   options.push(['    --help', 'display this help and exit']);
   const width = Math.min(34, Math.max(...options.map(([f]) => f.length)) + 2);
-  const lines = [`${tool.name}: ${tool.summary}`, '', 'Usage:', ...tool.usage.map((u) => `  ${u.replace(tool.name, argv0)}`), '', 'Options:'];
-  for (const [flags, description] of options) lines.push(flags.length + 2 > width ? `  ${flags}\n  ${' '.repeat(width)}${description}` : `  ${flags.padEnd(width)}${description}`);
+  const lines = [
+    `${tool.name}: ${tool.summary}`,
+    '',
+    'Usage:',
+    ...tool.usage.map((u) => `  ${u.replace(tool.name, argv0)}`),
+    '',
+    'Options:',
+  ];
+  for (const [flags, description] of options)
+    lines.push(
+      flags.length + 2 > width ? `  ${flags}\n  ${' '.repeat(width)}${description}` : `  ${flags.padEnd(width)}${description}`,
+    );
   for (const n of tool.notes ?? []) lines.push('', n);
-  if (tool.examples.length > 0) lines.push('', 'Examples:', ...tool.examples.flatMap(([what, how]) => [`  # ${what}`, `  ${how.replace(tool.name, argv0)}`]));
+  if (tool.examples.length > 0)
+    lines.push('', 'Examples:', ...tool.examples.flatMap(([what, how]) => [`  # ${what}`, `  ${how.replace(tool.name, argv0)}`]));
   return `${lines.join('\n')}\n`;
 }
 
@@ -151,8 +162,16 @@ function earlyExit(tool: Tool, argv0: string, command: Command, args: readonly s
   const given = new Set(end < 0 ? args : args.slice(0, end));
   if (given.has('--help')) return helpText(tool, argv0, command);
   if (given.has('--version') || (!tool.noVersionShort && given.has('-V'))) return `${tool.name} (guestwright) ${version()}\n`;
-  if (given.has('--long-options')) return `${command.options.filter((o) => !o.hidden && o.long !== undefined).map((o) => o.long).join('\n')}\n--help\n`;
-  if (given.has('--short-options')) return `${command.options.filter((o) => !o.hidden && o.short !== undefined).map((o) => o.short).join('\n')}\n`;
+  if (given.has('--long-options'))
+    return `${command.options
+      .filter((o) => !o.hidden && o.long !== undefined)
+      .map((o) => o.long)
+      .join('\n')}\n--help\n`;
+  if (given.has('--short-options'))
+    return `${command.options
+      .filter((o) => !o.hidden && o.short !== undefined)
+      .map((o) => o.short)
+      .join('\n')}\n`;
   return undefined;
 }
 
@@ -162,7 +181,8 @@ function report(tool: Tool, argv0: string, e: unknown): number {
     return tool.errorStatus ?? 1;
   }
   const known = e instanceof GuestError;
-  if (common.json) warn(json({ error: { code: known ? e.code : 'internal', message: explain(e), ...(known ? { where: e.where } : {}) } }));
+  if (common.json)
+    warn(json({ error: { code: known ? e.code : 'internal', message: explain(e), ...(known ? { where: e.where } : {}) } }));
   else warn(`${argv0}: ${known ? explain(e) : `internal error: ${explain(e)}; this is a bug`}`);
   if ((common.verbose || common.trace || !known) && e instanceof Error && e.stack !== undefined) warn(e.stack);
   if (known && e.code === 'usage') warn(`Try \`${argv0} --help' for more information.`);
