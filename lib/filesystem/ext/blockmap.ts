@@ -4,14 +4,13 @@ import type { Inode } from './inode.js';
 import { EXTENT_MAGIC, EXTENT_MAX_WRITTEN, Extent, ExtentHeader, ExtentIndex } from './structs.js';
 import type { Volume } from './volume.js';
 
-/** Blocks of a file that lie together: `physical` 0 is a hole, or blocks allocated but never written. */
+/** Blocks of a file that lie together; `physical` 0 is a hole. */
 export interface Piece {
   readonly logical: number;
   readonly physical: number;
   readonly count: number;
-  /** Allocated at `allocated`, but never written. */
-  readonly unwritten?: boolean;
-  readonly allocated?: number;
+  /** Allocated but never written: reads as zeroes. */
+  readonly unwritten: boolean;
 }
 export interface BlockMap {
   /** The piece that holds a file's block.  Holes may be cut; asking on behind them goes on. */
@@ -40,8 +39,8 @@ class ListMap implements BlockMap {
       else hi = mid;
     }
     const p = this.pieces[lo - 1];
-    if (p !== undefined && logical < p.logical + p.count) return p.unwritten ? { ...p, physical: 0 } : p;
-    return { logical, physical: 0, count: (this.pieces[lo]?.logical ?? LOGICAL_END) - logical };
+    if (p !== undefined && logical < p.logical + p.count) return p;
+    return { logical, physical: 0, unwritten: false, count: (this.pieces[lo]?.logical ?? LOGICAL_END) - logical };
   }
 }
 
@@ -138,14 +137,14 @@ class ExtentMap implements BlockMap {
         else hi = mid;
       }
       const next = lo < node.entries ? v.getUint32(12 + 12 * lo, true) : node.high;
-      if (lo === 0) return { logical, physical: 0, count: next - logical };
+      if (lo === 0) return { logical, physical: 0, unwritten: false, count: next - logical };
       const o = 12 * lo;
       const first = v.getUint32(o, true);
       if (node.depth === 0) {
         const length = this.#lengthAt(v, o);
-        if (logical >= first + length) return { logical, physical: 0, count: next - logical };
-        const written = v.getUint16(o + Extent.offset.len, true) <= EXTENT_MAX_WRITTEN;
-        return { logical: first, physical: written ? this.#startAt(v, o) : 0, count: length };
+        if (logical >= first + length) return { logical, physical: 0, unwritten: false, count: next - logical };
+        const unwritten = v.getUint16(o + Extent.offset.len, true) > EXTENT_MAX_WRITTEN;
+        return { logical: first, physical: this.#startAt(v, o), unwritten, count: length };
       }
       const child = v.getUint32(o + ExtentIndex.offset.leafLo, true) + v.getUint16(o + ExtentIndex.offset.leafHi, true) * 2 ** 32;
       node = this.#load(child, node.depth - 1, first, next);
@@ -176,11 +175,11 @@ class IndirectMap implements BlockMap {
       index -= span;
       span *= n;
       // Past what three levels reach: nothing can be there.
-      if (++level > 3) return { logical, physical: 0, count: LOGICAL_END - logical };
+      if (++level > 3) return { logical, physical: 0, unwritten: false, count: LOGICAL_END - logical };
     }
     let block = this.#pointers.getUint32((11 + level) * 4, true);
     for (;;) {
-      if (block === 0) return { logical, physical: 0, count: span - index };
+      if (block === 0) return { logical, physical: 0, unwritten: false, count: span - index };
       const raw = this.#block(block);
       span /= n;
       if (span === 1) return this.#scan(raw, index, n, logical);
@@ -203,6 +202,6 @@ class IndirectMap implements BlockMap {
     let count = 1;
     while (index + count < end && v.getUint32((index + count) * 4, true) === physical + step * count) count++;
     if (physical !== 0) this.#volume.checkBlocks(physical, count, `data of inode ${this.inode.ino},`);
-    return { logical, physical, count };
+    return { logical, physical, unwritten: false, count };
   }
 }

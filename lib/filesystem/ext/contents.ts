@@ -1,6 +1,6 @@
 import type { Run } from '../../block/source.js';
 import { corrupt, GuestError } from '../../core/errors.js';
-import { type BlockMap, blockMap } from './blockmap.js';
+import { type BlockMap, blockMap, type Piece } from './blockmap.js';
 import type { Inode } from './inode.js';
 import { inlineTail } from './xattr.js';
 
@@ -76,18 +76,22 @@ export class Contents {
     const last = Math.floor((offset + length - 1) / blockSize);
     if (last >= 2 ** 32) throw corrupt(`ext: inode ${this.inode.ino} has ${this.size} bytes, more than 2^32 blocks`);
     const first = this.map.find(logical);
-    const at = first.physical === 0 ? -1 : (first.physical + logical - first.logical) * blockSize + (offset % blockSize);
-    let next = first.physical === 0 ? 0 : first.physical + first.count;
+    const start = startOf(first);
+    const at = start === 0 ? -1 : (start + logical - first.logical) * blockSize + (offset % blockSize);
+    let next = start === 0 ? 0 : start + first.count;
     logical = first.logical + first.count;
     while (logical <= last) {
       const p = this.map.find(logical);
-      if (p.physical !== next) break;
+      if (startOf(p) !== next) break;
       logical += p.count;
       if (next !== 0) next += p.count;
     }
     return { at, length: Math.min(length, logical * blockSize - offset) };
   }
 }
+
+/** What is not written reads as a hole does. */
+const startOf = (p: Piece): number => (p.unwritten ? 0 : p.physical);
 
 function inlineBytes(inode: Inode): Uint8Array {
   const tail = inlineTail(inode);

@@ -30,7 +30,6 @@ export const Superblock = struct('ext superblock', 'le', 1024, {
   uuid: bytes(0x68, 16),
   volumeName: bytes(0x78, 16),
   reservedGdtBlocks: u16(0xce),
-  journalUuid: bytes(0xd0, 16),
   journalInum: u32(0xe0),
   journalDev: u32(0xe4),
   lastOrphan: u32(0xe8),
@@ -38,7 +37,6 @@ export const Superblock = struct('ext superblock', 'le', 1024, {
   defHashVersion: u8(0xfc),
   descSize: u16(0xfe),
   firstMetaBg: u32(0x104),
-  jnlBlocks: bytes(0x10c, 68),
   blocksCountHi: u32(0x150),
   rBlocksCountHi: u32(0x154),
   freeBlocksCountHi: u32(0x158),
@@ -224,15 +222,10 @@ export const JournalSuper = struct('journal superblock', 'be', 1024, {
   first: u32(0x14),
   sequence: u32(0x18),
   start: u32(0x1c),
-  errno: u32(0x20),
   featureCompat: u32(0x24),
   featureIncompat: u32(0x28),
-  featureRoCompat: u32(0x2c),
   uuid: bytes(0x30, 16),
-  nrUsers: u32(0x40),
-  checksumType: u8(0x50),
   numFcBlocks: u32(0x54),
-  head: u32(0x58),
   checksum: u32(0xfc),
 });
 export const CommitHeader = struct('journal commit block', 'be', 60, {
@@ -242,3 +235,16 @@ export const CommitHeader = struct('journal commit block', 'be', 60, {
   commitSec: u64(0x30),
 });
 export const RevokeHeader = struct('journal revoke block', 'be', 16, { count: u32(0xc) });
+
+/** Kinds of blocks in a journal. */
+export const JOURNAL_BLOCK = { descriptor: 1, commit: 2, superV1: 3, superV2: 4, revoke: 5 } as const;
+export const JOURNAL_COMPAT_CHECKSUM = 0x1;
+export const JOURNAL_INCOMPAT = {
+  revoke: 0x1,
+  bit64: 0x2,
+  asyncCommit: 0x4,
+  csumV2: 0x8,
+  csumV3: 0x10,
+  fastCommit: 0x20,
+} as const;
+export const TAG_FLAG = { escape: 1, sameUuid: 2, deleted: 4, last: 8 } as const;

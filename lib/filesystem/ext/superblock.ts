@@ -1,5 +1,5 @@
 import { type BlockSource, readUpTo } from '../../block/source.js';
-import { equalBytes, isPowerOfTwo, uuidText } from '../../core/bytes.js';
+import { isPowerOfTwo, uuidText } from '../../core/bytes.js';
 import { crc16, crc32cRaw } from '../../core/checksum.js';
 import { corrupt, GuestError, hex, unsupported } from '../../core/errors.js';
 import { cString } from '../../core/text.js';
@@ -37,8 +37,6 @@ export interface Super {
   readonly hashUnsigned: boolean;
   readonly journalInum: number;
   readonly journalDev: number;
-  readonly journalBlocks: Uint8Array;
-  readonly journalUuid: Uint8Array;
   readonly lastOrphan: number;
   readonly orphanFileInum: number;
   readonly reservedGdtBlocks: number;
@@ -197,8 +195,6 @@ export function parseSuper(raw: Uint8Array, offset: number): Super {
     hashUnsigned: (s.flags & 2) !== 0,
     journalInum: s.journalInum,
     journalDev: s.journalDev,
-    journalBlocks: s.jnlBlocks,
-    journalUuid: s.journalUuid,
     lastOrphan: s.lastOrphan,
     orphanFileInum: s.orphanFileInum,
     reservedGdtBlocks: s.reservedGdtBlocks,
@@ -242,5 +238,3 @@ export function descriptorChecksum(s: Super, group: number, raw: Uint8Array): nu
   crc = crc16(raw.subarray(0, 0x1e), crc);
   return raw.length > 0x20 ? crc16(raw.subarray(0x20), crc) : crc;
 }
-
-export const sameUuid = (a: Uint8Array, b: Uint8Array): boolean => equalBytes(a.subarray(0, 16), b.subarray(0, 16));

@@ -47,6 +47,12 @@ export class Volume {
     this.problems.push(this.#said.size > PROBLEMS_MAX ? 'more problems follow, not listed' : problem);
   }
 
+  /** Drops what is cached: the source below has changed. */
+  forget(): void {
+    this.cache.close();
+    this.#inodeTables.clear();
+  }
+
   /** A metadata block: a view into the cache, not to be changed. */
   block(n: number): Uint8Array {
     this.checkBlocks(n, 1, 'block');
