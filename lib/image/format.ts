@@ -11,6 +11,8 @@ export interface ImageFormat {
   readonly extensions: readonly string[];
   /** True when the bytes are this format's.  `head` is up to the first 64 KiB.  Never throws.  Raw says true and stands last. */
   probe(head: Uint8Array, file: BlockSource): boolean;
+  /** As `probe`, when the caller named the format: may accept what is too weak a sign for guessing (a fixed VHD's footer). */
+  accepts?(head: Uint8Array, file: BlockSource): boolean;
   open(file: BlockSource, context: OpenContext): Image;
   /** Writes an empty image into `file` (an empty file, or one to be overwritten). */
   create?(file: ResizableSource, options: CreateOptions, context: CreateContext): void;
@@ -53,6 +55,8 @@ export interface Reference {
 export interface CreateContext {
   readonly path?: string;
   createSibling(name: string): ResizableSource;
+  /** Opens the backing file of `CreateOptions.backing`, for formats that record something of it (VMDK: its content id). */
+  openBacking?(): BlockSource;
   secret?(): Uint8Array | undefined;
 }
 

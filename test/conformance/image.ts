@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { copyFileSync, mkdirSync, readdirSync } from 'node:fs';
-import { basename, dirname, isAbsolute, join } from 'node:path';
+import { dirname, isAbsolute, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { createFile, openFile, openFileWritable } from '../../lib/block/file.js';
 import type { BlockSource } from '../../lib/block/source.js';
@@ -144,7 +144,7 @@ export function imageSuite(format: ImageFormat, cases: readonly ImageCase[]): vo
   for (const c of cases)
     describe(`${format.name}, ${c.name}`, () => {
       const dir = temporaryFolder();
-      const size = c.size ?? 40 * 2 ** 20 + 512 * 7;
+      const size = c.size ?? 20 * 2 ** 20 + 512 * 7;
       let count = 0;
       const place = (): string => {
         const folder = join(dir, `${++count}`);
@@ -287,5 +287,3 @@ export function imageSuite(format: ImageFormat, cases: readonly ImageCase[]): vo
     });
 }
 
-/** All good images of the data set of one kind, held against what qemu-img read from them. */
-export const nameOf = (path: string): string => basename(path);

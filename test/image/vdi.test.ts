@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
 import { vdi } from '../../lib/image/vdi/index.js';
-import { expectRunsAgree, openImage, sha256Of } from '../conformance/image.js';
+import { expectRunsAgree, imageSuite, openImage, sha256Of } from '../conformance/image.js';
 import { itIf } from '../helpers/needs.js';
 import { hasSharedData, noSharedData, sharedEntries, sharedFile } from '../helpers/shared-data.js';
 
@@ -18,3 +18,5 @@ for (const e of sharedEntries().filter((x) => x.kind === 'vdi' && !x.bad && x.ex
       image.close();
     }
   });
+
+imageSuite(vdi, [{ name: 'dynamic' }, { name: 'static', settings: { static: 'on' } }]);

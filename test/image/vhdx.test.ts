@@ -2,7 +2,7 @@ import { copyFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { vhdx } from '../../lib/image/vhdx/index.js';
-import { expectRunsAgree, openImage, openWritableImage, sha256Of } from '../conformance/image.js';
+import { expectRunsAgree, imageSuite, openImage, openWritableImage, sha256Of } from '../conformance/image.js';
 import { itIf } from '../helpers/needs.js';
 import { hasSharedData, noSharedData, sharedEntries, sharedFile } from '../helpers/shared-data.js';
 import { temporaryFolder } from '../helpers/tmp.js';
@@ -43,3 +43,10 @@ itIf(hasSharedData(), noSharedData)('replays a pending log in memory when readin
   expect(again.check!().problems).toEqual([]);
   again.close();
 });
+
+imageSuite(vhdx, [
+  { name: 'dynamic' },
+  { name: 'dynamic, blocks of 1 MiB', settings: { block_size: '1M', log_size: '2M' } },
+  { name: 'dynamic, blocks not present', settings: { block_size: '2M', block_state_zero: 'off' } },
+  { name: 'fixed', settings: { subformat: 'fixed', block_size: '1M' } },
+]);

@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
 import { vmdk } from '../../lib/image/vmdk/index.js';
-import { expectRunsAgree, openImage, sha256Of } from '../conformance/image.js';
+import { expectRunsAgree, imageSuite, openImage, sha256Of } from '../conformance/image.js';
 import { itIf } from '../helpers/needs.js';
 import { hasSharedData, noSharedData, sharedEntries, sharedFile } from '../helpers/shared-data.js';
 
@@ -26,3 +26,12 @@ for (const e of sharedEntries().filter((x) => x.kind === 'vmdk' && !x.bad && x.e
       image.close();
     }
   });
+
+imageSuite(vmdk, [
+  { name: 'monolithicSparse' },
+  { name: 'zeroed grains', settings: { zeroed_grain: 'on' } },
+  { name: 'monolithicFlat', settings: { subformat: 'monolithicFlat' } },
+  { name: 'twoGbMaxExtentSparse', settings: { subformat: 'twoGbMaxExtentSparse' } },
+  { name: 'twoGbMaxExtentFlat', settings: { subformat: 'twoGbMaxExtentFlat' } },
+  { name: 'streamOptimized', settings: { subformat: 'streamOptimized' }, appendOnly: true },
+]);

@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
 import { vpc } from '../../lib/image/vpc/index.js';
-import { expectRunsAgree, openImage, sha256Of } from '../conformance/image.js';
+import { expectRunsAgree, imageSuite, openImage, sha256Of } from '../conformance/image.js';
 import { itIf } from '../helpers/needs.js';
 import { hasSharedData, noSharedData, sharedEntries, sharedFile } from '../helpers/shared-data.js';
 
@@ -21,3 +21,10 @@ for (const e of sharedEntries().filter((x) => x.kind === 'vhd' && !x.bad && x.ex
       image.close();
     }
   });
+
+imageSuite(vpc, [
+  { name: 'dynamic', noCheck: true },
+  { name: 'dynamic of the size asked for', settings: { force_size: 'on' }, noCheck: true },
+  { name: 'fixed', settings: { subformat: 'fixed' }, noCheck: true },
+  { name: 'fixed of the size asked for', settings: { subformat: 'fixed', force_size: 'on' }, noCheck: true },
+]);

@@ -1,4 +1,5 @@
 import type { ImageFormat } from '../format.js';
+import { createOptions, createVdi } from './create.js';
 import { openVdi } from './open.js';
 import { SIGNATURE } from './structs.js';
 
@@ -8,4 +9,6 @@ export const vdi: ImageFormat = {
   extensions: ['vdi'],
   probe: (head) => head.length >= 0x44 && new DataView(head.buffer, head.byteOffset).getUint32(0x40, true) === SIGNATURE,
   open: openVdi,
+  create: createVdi,
+  createOptions,
 };

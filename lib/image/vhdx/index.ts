@@ -1,5 +1,6 @@
 import { latin1 } from '../../core/text.js';
 import type { ImageFormat } from '../format.js';
+import { createOptions, createVhdx } from './create.js';
 import { openVhdx } from './open.js';
 import { FILE_ID } from './structs.js';
 
@@ -9,4 +10,6 @@ export const vhdx: ImageFormat = {
   extensions: ['vhdx', 'avhdx'],
   probe: (head) => head.length >= 8 && latin1(head.subarray(0, 8)) === FILE_ID,
   open: openVhdx,
+  create: createVhdx,
+  createOptions,
 };

@@ -1,5 +1,6 @@
 import type { BlockSource } from '../../block/source.js';
 import type { ImageFormat } from '../format.js';
+import { createOptions, createVmdk } from './create.js';
 import { looksLikeDescriptor } from './descriptor.js';
 import { openVmdk } from './open.js';
 import { COWD, KDMV } from './structs.js';
@@ -14,4 +15,6 @@ export const vmdk: ImageFormat = {
     return magic === KDMV || magic === COWD || looksLikeDescriptor(head);
   },
   open: openVmdk,
+  create: createVmdk,
+  createOptions,
 };
