@@ -105,7 +105,7 @@ function scan(volume: Volume, log: JournalLog): number {
       if (!log.tailOk(block)) suspect = true;
     } else if (h.blocktype === JOURNAL_BLOCK.commit) {
       const c = CommitHeader.at(block);
-      const time = c.commitSec;
+      const time = c.commitSecHi * 2 ** 32 + c.commitSecLo;
       const unsummed = c.chksumType === 0 && c.chksumSize === 0 && c.chksum === 0;
       const sumOk = log.csum !== 1 || unsummed || (c.chksumType === CRC32_TYPE && c.chksumSize === 4 && c.chksum === sum);
       if (suspect || !sumOk || !log.commitOk(block)) {

@@ -1,5 +1,5 @@
 /** ext2/3/4 on-disk structs.  Names and offsets follow Documentation/filesystems/ext4 in the kernel tree. */
-import { bytes, i32, struct, u8, u16, u32, u64 } from '../../core/struct.js';
+import { bytes, i32, struct, u8, u16, u32 } from '../../core/struct.js';
 
 export const SUPER_OFFSET = 1024;
 export const SUPER_MAGIC = 0xef53;
@@ -23,7 +23,6 @@ export const Superblock = struct('ext superblock', 'le', 1024, {
   revLevel: u32(0x4c),
   firstIno: u32(0x54),
   inodeSize: u16(0x58),
-  blockGroupNr: u16(0x5a),
   featureCompat: u32(0x5c),
   featureIncompat: u32(0x60),
   featureRoCompat: u32(0x64),
@@ -232,7 +231,8 @@ export const CommitHeader = struct('journal commit block', 'be', 60, {
   chksumType: u8(0xc),
   chksumSize: u8(0xd),
   chksum: u32(0x10),
-  commitSec: u64(0x30),
+  commitSecHi: u32(0x30),
+  commitSecLo: u32(0x34),
 });
 export const RevokeHeader = struct('journal revoke block', 'be', 16, { count: u32(0xc) });
 

@@ -94,8 +94,8 @@ export function readSuper(source: BlockSource, problems: string[]): Super {
     const raw = readUpTo(source, offset, 1024);
     if (raw.length < 1024 || Superblock.at(raw).magic !== SUPER_MAGIC) continue;
     try {
-      const s = parseSuper(raw, offset);
-      if (s.fromGroup !== group || groupStart(s, group) * s.blockSize !== offset) continue;
+      const s = parseSuper(raw, offset, group);
+      if (groupStart(s, group) * s.blockSize !== offset) continue;
       problems.push(`${why.message}; the backup at ${hex(offset)} is used instead`);
       return s;
     } catch (e) {
@@ -120,7 +120,7 @@ function* backupOffsets(size: number): Generator<{ group: number; offset: number
 
 export const groupStart = (s: Super, group: number): number => s.firstDataBlock + group * s.blocksPerGroup;
 
-export function parseSuper(raw: Uint8Array, offset: number): Super {
+export function parseSuper(raw: Uint8Array, offset: number, group = 0): Super {
   if (raw.length < 1024 || Superblock.at(raw).magic !== SUPER_MAGIC)
     throw new GuestError('wrong-format', `no ext superblock at ${hex(offset)}`, { offset });
   const bad = (what: string) => corrupt(`ext superblock at ${hex(offset)}: ${what}`, { offset });
@@ -171,7 +171,7 @@ export function parseSuper(raw: Uint8Array, offset: number): Super {
       ...(label !== '' ? { label } : {}),
     },
     uuid,
-    fromGroup: offset === SUPER_OFFSET ? 0 : s.blockGroupNr,
+    fromGroup: group,
     inodes: s.inodesCount,
     blocks,
     reservedBlocks,

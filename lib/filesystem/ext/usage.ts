@@ -27,15 +27,13 @@ function overheadClusters(volume: Volume, groups: readonly Group[]): number {
   // Counting is slow with clusters, so the kernel trusts mke2fs there.
   if (bigalloc && s.overheadClusters > 0 && s.overheadClusters <= s.blocks) return s.overheadClusters;
   let n = Math.floor(s.firstDataBlock / s.clusterRatio);
-  for (let g = 0; g < groups.length; g++) n += bigalloc ? clustersUsed(s, g, groups) : blocksUsed(s, g);
+  for (let g = 0; g < groups.length; g++) n += bigalloc ? clustersUsed(volume, g, groups) : blocksUsed(volume, g);
   if (s.compat & COMPAT.hasJournal && s.journalInum !== 0) {
     const journal = volume.inode(s.journalInum);
     n += Math.ceil(Math.floor(journal.size / s.blockSize) / s.clusterRatio);
   }
   return n;
 }
-
-const tableBlocks = (s: Super) => Math.ceil((s.inodesPerGroup * s.inodeSize) / s.blockSize);
 
 /** Blocks of group descriptors in a group. */
 function descriptorBlocks(s: Super, group: number): number {
@@ -50,13 +48,15 @@ function descriptorBlocks(s: Super, group: number): number {
   return metaBg ? s.firstMetaBg : Math.ceil(s.groups / perBlock);
 }
 
-function blocksUsed(s: Super, group: number): number {
+function blocksUsed(volume: Volume, group: number): number {
+  const s = volume.sb;
   const own = hasSuper(s, group) ? 1 + s.reservedGdtBlocks : 0;
-  return own + descriptorBlocks(s, group) + tableBlocks(s) + 2;
+  return own + descriptorBlocks(s, group) + volume.tableBlocks + 2;
 }
 
 /** As the kernel counts: metadata of any group that lies in this one, each cluster once. */
-function clustersUsed(s: Super, group: number, groups: readonly Group[]): number {
+function clustersUsed(volume: Volume, group: number, groups: readonly Group[]): number {
+  const s = volume.sb;
   const first = groupStart(s, group);
   const end = first + s.blocksPerGroup;
   const used = new Set<number>();
@@ -67,7 +67,7 @@ function clustersUsed(s: Super, group: number, groups: readonly Group[]): number
   for (const g of groups) {
     mark(g.blockBitmap, 1);
     mark(g.inodeBitmap, 1);
-    mark(g.inodeTable, tableBlocks(s));
+    mark(g.inodeTable, volume.tableBlocks);
   }
   mark(first, (hasSuper(s, group) ? 1 : 0) + descriptorBlocks(s, group));
   return used.size;

@@ -67,37 +67,77 @@ export class Volume {
       });
   }
 
-  /** The checked group descriptor; a wrong checksum is a problem, not the end. */
+  /** The group's descriptor; when the primary is damaged, the first backup that is not. */
   group(g: number): Group {
+    const primary = this.#descriptor(g, this.sb.fromGroup);
+    if (primary.fault === undefined) return primary;
+    for (const copy of this.#backups(g)) {
+      const d = this.#descriptor(g, copy);
+      if (d.fault !== undefined) continue;
+      this.report(`${primary.fault}; the backup in group ${copy} is used instead`);
+      return d;
+    }
+    this.report(primary.fault);
+    return primary;
+  }
+
+  /** Other groups that hold a copy of a descriptor. */
+  *#backups(g: number): Generator<number> {
+    const s = this.sb;
+    const perBlock = this.blockSize / s.descSize;
+    const meta = Math.floor(g / perBlock);
+    if (s.incompat & INCOMPAT.metaBg && meta >= s.firstMetaBg) {
+      // The second and the last group of those that share a block of descriptors.
+      for (const copy of [1, perBlock - 1]) if (meta * perBlock + copy < s.groups) yield meta * perBlock + copy;
+      return;
+    }
+    // The first backups are as good as any; a filesystem that lost all of these is past helping.
+    for (const copy of [1, 3, 5, 7, 9, ...s.backupGroups]) if (copy > 0 && copy < s.groups && hasSuper(s, copy)) yield copy;
+  }
+
+  #descriptor(g: number, copy: number): Group & { readonly fault: string | undefined } {
     const s = this.sb;
     const perBlock = this.blockSize / s.descSize;
     const table = Math.floor(g / perBlock);
-    const at = this.#descriptorBlock(table) * this.blockSize + (g - table * perBlock) * s.descSize;
+    const at = this.#descriptorBlock(table, copy) * this.blockSize + (g - table * perBlock) * s.descSize;
     const raw = this.cache.view(at, s.descSize);
     const d = GroupDescriptor.at(raw);
-    const expected = descriptorChecksum(s, g, raw);
-    if (expected !== undefined && expected !== d.checksum)
-      this.report(`group descriptor ${g} at ${hex(at)} has checksum ${hex(d.checksum)}, expected ${hex(expected)}`);
     const hi = s.descSize >= 64 ? GroupDescriptorHi.at(raw) : undefined;
+    const inodeTable = d.inodeTableLo + (hi?.inodeTableHi ?? 0) * 2 ** 32;
+    const expected = descriptorChecksum(s, g, raw);
+    const name = `group descriptor ${g} at ${hex(at)}`;
+    let fault: string | undefined;
+    if (expected !== undefined && expected !== d.checksum)
+      fault = `${name} has checksum ${hex(d.checksum)}, expected ${hex(expected)}`;
+    else if (inodeTable <= s.firstDataBlock || inodeTable + this.tableBlocks > s.blocks)
+      fault = `${name} says the inode table is at block ${inodeTable} (${s.blocks} blocks)`;
     return {
       blockBitmap: d.blockBitmapLo + (hi?.blockBitmapHi ?? 0) * 2 ** 32,
       inodeBitmap: d.inodeBitmapLo + (hi?.inodeBitmapHi ?? 0) * 2 ** 32,
-      inodeTable: d.inodeTableLo + (hi?.inodeTableHi ?? 0) * 2 ** 32,
+      inodeTable,
       freeClusters: d.freeBlocksCountLo + (hi?.freeBlocksCountHi ?? 0) * 65536,
       freeInodes: d.freeInodesCountLo + (hi?.freeInodesCountHi ?? 0) * 65536,
+      fault,
     };
   }
 
-  #descriptorBlock(table: number): number {
+  /** Blocks of a group's inode table. */
+  get tableBlocks(): number {
+    return Math.ceil((this.sb.inodesPerGroup * this.sb.inodeSize) / this.blockSize);
+  }
+
+  #descriptorBlock(table: number, copy: number): number {
     const s = this.sb;
     if (!(s.incompat & INCOMPAT.metaBg) || table < s.firstMetaBg) {
-      const first = s.fromGroup === 0 ? Math.floor(1024 / s.blockSize) : groupStart(s, s.fromGroup);
+      const first = copy === 0 ? Math.floor(1024 / s.blockSize) : groupStart(s, copy);
       return first + 1 + table;
     }
-    const group = table * (s.blockSize / s.descSize);
+    // One block of descriptors for the groups it describes, in the first of them.
+    const firstOfMeta = table * (s.blockSize / s.descSize);
+    const group = copy > firstOfMeta && copy < firstOfMeta + s.blockSize / s.descSize ? copy : firstOfMeta;
     let skip = hasSuper(s, group) ? 1 : 0;
     // With 1024-byte blocks and bigalloc the boot block is inside group 0.
-    if (s.blockSize === 1024 && table === 0 && s.firstDataBlock === 0) skip++;
+    if (s.blockSize === 1024 && group === 0 && s.firstDataBlock === 0) skip++;
     return groupStart(s, group) + skip;
   }
 
@@ -109,7 +149,7 @@ export class Volume {
     let table = this.#inodeTables.get(g);
     if (table === undefined) {
       table = this.group(g).inodeTable;
-      this.checkBlocks(table, Math.ceil((s.inodesPerGroup * s.inodeSize) / s.blockSize), `inode table of group ${g}`);
+      this.checkBlocks(table, this.tableBlocks, `inode table of group ${g}`);
       this.#inodeTables.set(g, table);
     }
     return table * s.blockSize + (ino - 1 - g * s.inodesPerGroup) * s.inodeSize;
