@@ -18,6 +18,7 @@ export type * from './image/format.js';
 export { type OpenImageOptions, openImage } from './image/open.js';
 export { guestTree, inspect } from './inspect/index.js';
 export type { GuestOs, Mountpoint } from './inspect/types.js';
+export { type PackOptions, packTree } from './ops/tar/pack.js';
 export { Storage, type StorageNode } from './storage/index.js';
 export { type DiskSpec, openStorage } from './storage/open.js';
 export type { KeyRing } from './volume/manager.js';

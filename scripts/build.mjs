@@ -10,8 +10,10 @@ process.chdir(root);
 if (!existsSync('lib') || !existsSync('node_modules/esbuild')) process.exit(0);
 const { build } = createRequire(import.meta.url)('esbuild');
 
-rmSync('dist', { recursive: true, force: true });
-const tsc = spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], { stdio: 'inherit' });
+// --bundle: only the commands, without type check and library (for work on one tool).
+const bundleOnly = process.argv.includes('--bundle');
+rmSync(bundleOnly ? 'dist/bin' : 'dist', { recursive: true, force: true });
+const tsc = bundleOnly ? { status: 0 } : spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], { stdio: 'inherit' });
 if (tsc.status !== 0) process.exit(tsc.status ?? 1);
 
 const tools = readdirSync('tools')

@@ -185,6 +185,7 @@ function report(tool: Tool, argv0: string, e: unknown): number {
     warn(json({ error: { code: known ? e.code : 'internal', message: explain(e), ...(known ? { where: e.where } : {}) } }));
   else warn(`${argv0}: ${known ? explain(e) : `internal error: ${explain(e)}; this is a bug`}`);
   if ((common.verbose || common.trace || !known) && e instanceof Error && e.stack !== undefined) warn(e.stack);
+  if (known && e.code === 'cancelled') return 130;
   if (known && e.code === 'usage') warn(`Try \`${argv0} --help' for more information.`);
   return tool.errorStatus ?? 1;
 }
