@@ -54,6 +54,8 @@ export interface Mapping {
   commit?(allocation: Allocation): void;
   /** Marks whole blocks inside the range as zero in the table; returns how many bytes from `offset` are done (0: none). */
   markZero?(offset: number, length: number, piece: Piece): number;
+  /** True when the range of `file` holds headers or tables: a damaged table must not send the guest's bytes there. */
+  protects?(offset: number, length: number): boolean;
   /** Before bytes of a block that is there are written. */
   touch?(offset: number): void;
   /** Before the first change of the guest's bytes since opening. */
@@ -259,6 +261,7 @@ export class WritableMappedImage extends MappedImage implements WritableImage {
       }
       if (piece.kind === 'computed') throw unsupported(`${this.label}: compressed blocks cannot be written`);
       if (piece.kind === 'data') {
+        this.#refuseOutside(piece, at);
         m.touch?.(at);
         writable(piece.source).write(from.subarray(done, done + piece.length), piece.offset);
         done += piece.length;
@@ -274,6 +277,22 @@ export class WritableMappedImage extends MappedImage implements WritableImage {
       m.commit!(a);
       done += end - at;
     }
+  }
+
+  #refuseOutside(piece: Piece, at: number): void {
+    const { source, offset, length } = piece;
+    if (offset + length > source.size)
+      throw corrupt(
+        `${this.label}: the block of guest offset ${hex(at)} is at ${hex(offset)}, past the end of ${source === this.file ? 'the file' : source.label} (size ${hex(source.size)})`,
+        { offset },
+      );
+    if (piece.flat !== true && this.mapping.protects?.(offset, length))
+      throw corrupt(
+        `${this.label}: the block of guest offset ${hex(at)} is at ${hex(offset)}, where the image's own tables are`,
+        {
+          offset,
+        },
+      );
   }
 
   /** Guest bytes `[from, to)` from the backing file into new space. */
@@ -300,6 +319,7 @@ export class WritableMappedImage extends MappedImage implements WritableImage {
         const marked = m.markZero?.(at, n, piece) ?? 0;
         if (marked > 0) n = marked;
         else if (piece.kind === 'data') {
+          this.#refuseOutside(piece, at);
           m.touch?.(at);
           writable(piece.source).zero(piece.offset, n);
         } else {

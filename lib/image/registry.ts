@@ -3,11 +3,13 @@ import { usage } from '../core/errors.js';
 import type { ImageFormat } from './format.js';
 import { qcow2 } from './qcow2/index.js';
 import { raw } from './raw/index.js';
+import { vdi } from './vdi/index.js';
+import { vhdx } from './vhdx/index.js';
 import { vmdk } from './vmdk/index.js';
 import { vpc } from './vpc/index.js';
 
 /** Image formats in probing order: strong signatures first, raw, which is anything, last. */
-export const formats: readonly ImageFormat[] = [qcow2, vmdk, vpc, raw];
+export const formats: readonly ImageFormat[] = [qcow2, vmdk, vpc, vhdx, vdi, raw];
 
 const ALIASES: Readonly<Record<string, string>> = { vhd: 'vpc', qcow: 'qcow2', img: 'raw' };
 

@@ -69,15 +69,16 @@ export class VdiMapping implements Mapping {
     };
   }
 
-  /** Blocks are numbered in order of allocation.  The header's count is believed only where the map agrees. */
+  /** Blocks are numbered in order of allocation.  The header's count is believed only where file and map agree. */
   #nextFree(): number {
     const { blocksInImage, blocksAllocated, offsetData } = this.layout;
     if (this.#next >= 0) return this.#next;
-    let next = blocksAllocated;
-    if (offsetData + next * this.#stride < this.file.size)
+    const inFile = Math.max(0, Math.ceil((this.file.size - offsetData) / this.#stride));
+    let next = Math.min(blocksAllocated, inFile);
+    if (blocksAllocated !== inFile)
       for (let i = 0; i < blocksInImage; i++) {
         const entry = this.#map.u32(i);
-        if (entry < DISCARDED && entry >= next) next = entry + 1;
+        if (entry < inFile && entry >= next) next = entry + 1;
       }
     return (this.#next = next);
   }

@@ -31,8 +31,8 @@ export function openVdi(file: BlockSource, context: OpenContext): Image {
       `${label}: block map of ${h.blocksInImage} entries at ${hex(h.offsetMap)} is outside the file (size ${hex(file.size)})`,
       { offset: h.offsetMap },
     );
-  if (h.offsetData < Header.size || (h.offsetData < h.offsetMap + h.blocksInImage * 4 && h.offsetData >= h.offsetMap))
-    throw corrupt(`${label}: data at ${hex(h.offsetData)} overlaps the block map at ${hex(h.offsetMap)}`, {
+  if (h.offsetData < h.offsetMap + h.blocksInImage * 4)
+    throw corrupt(`${label}: data at ${hex(h.offsetData)} is not behind the block map at ${hex(h.offsetMap)}`, {
       offset: h.offsetData,
     });
   const hasParent = !isZero(h.uuidParent);

@@ -149,6 +149,13 @@ export class VhdxMapping implements Mapping {
     return { kind: first === 1 ? 'data' : 'absent', length: Math.min(n, length), offset: data, source: this.file };
   }
 
+  protects(offset: number, length: number): boolean {
+    const { logOffset, logLength } = this.#headers.fields;
+    const hits = (start: number, n: number) => offset < start + n && start < offset + length;
+    const { bat, metadata } = this.regions;
+    return hits(0, MIB) || hits(logOffset, logLength) || hits(bat.offset, bat.length) || hits(metadata.offset, metadata.length);
+  }
+
   allocate(offset: number, length: number): Allocation {
     const { blockSize } = this.metadata;
     const first = Math.floor(offset / blockSize);

@@ -11,6 +11,9 @@ import { type Replay, readLog } from './log.js';
 import { type Metadata, readMetadata } from './metadata.js';
 import { FILE_ID } from './structs.js';
 
+/** What a replay may add: writers log a block or two at a time, and a block has 256 MiB at most. */
+const MAX_GROWTH = 1 << 30;
+
 export function openVhdx(file: BlockSource, context: OpenContext): Image {
   if (latin1(readUpTo(file, 0, 8)) !== FILE_ID) throw new GuestError('wrong-format', `${file.label}: no "${FILE_ID}" signature`);
   let headers = readHeaders(file);
@@ -21,6 +24,11 @@ export function openVhdx(file: BlockSource, context: OpenContext): Image {
     if (file.size < replay.flushedSize)
       throw corrupt(
         `${file.label}: the file is truncated: size ${hex(file.size)}, the log was written when it had ${hex(replay.flushedSize)}`,
+      );
+    const end = Math.max(replay.lastSize, endOf(replay));
+    if (end > file.size + MAX_GROWTH)
+      throw corrupt(
+        `${file.label}: the log makes the file grow from ${hex(file.size)} to ${hex(end)} (by at most ${hex(MAX_GROWTH)})`,
       );
     if (write) headers = replayToFile(file, headers, replay);
     else source = replayInMemory(file, replay);

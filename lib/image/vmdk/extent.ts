@@ -17,6 +17,8 @@ export interface DiskExtent {
   allocate?(offset: number, length: number): Allocation;
   commit?(allocation: Allocation): void;
   markZero?(offset: number, length: number): number;
+  /** True for offsets of `file` that hold header and tables. */
+  protects?(offset: number): boolean;
   sync?(): void;
   check?(findings: Findings): void;
 }

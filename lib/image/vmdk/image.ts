@@ -86,6 +86,11 @@ export class VmdkMapping implements Mapping {
     extent.commit!(allocation);
   }
 
+  /** Asked right after `locate`: the piece's extent is the last one found. */
+  protects(offset: number): boolean {
+    return this.extents[this.#last]?.protects?.(offset) ?? false;
+  }
+
   markZero(offset: number, length: number): number {
     const i = this.#find(offset);
     const e = this.extents[i]!;

@@ -5,6 +5,8 @@ import { looksLikeDescriptor } from './descriptor.js';
 import { openVmdk } from './open.js';
 import { COWD, KDMV } from './structs.js';
 
+export { StreamOptimizedWriter, type StreamOptions } from './stream.js';
+
 /** VMware disks: monolithic, split, flat, stream-optimized, ESX snapshots. */
 export const vmdk: ImageFormat = {
   name: 'vmdk',

@@ -163,6 +163,7 @@ function openSparse(file: BlockSource, format: string, context: OpenContext) {
     zeroedGrain: (h.flags & flag.zeroedGrain) !== 0,
     compressed,
     markers: (h.flags & flag.markers) !== 0,
+    overhead: Math.min(sectors(h.overHead, 'overhead', label), file.size),
   });
   return { extent, header: h };
 }
@@ -202,6 +203,7 @@ function openCowd(file: BlockSource): SparseExtent {
     zeroedGrain: false,
     compressed: false,
     markers: false,
+    overhead: h.gdOffset * SECTOR + need * 4,
     freeSector: (sector) => {
       const b = new Uint8Array(4);
       new DataView(b.buffer).setUint32(0, sector, true);

@@ -21,6 +21,8 @@ export interface SparseLayout {
   readonly zeroedGrain: boolean;
   readonly compressed: boolean;
   readonly markers: boolean;
+  /** Bytes at the start that hold header and tables. */
+  readonly overhead: number;
   /** Told the file's end in sectors when tables are written (COWD keeps it in its header). */
   readonly freeSector?: (sector: number) => void;
 }
@@ -237,6 +239,10 @@ export class SparseExtent implements DiskExtent {
     }
     this.#lastTable = -1;
     return this.#table(t)!;
+  }
+
+  protects(offset: number): boolean {
+    return offset < this.layout.overhead;
   }
 
   allocate(offset: number, length: number): Allocation {

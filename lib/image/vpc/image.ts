@@ -109,6 +109,10 @@ export class DynamicMapping implements Mapping {
     return { kind: first === 1 ? 'data' : 'absent', length: Math.min(n, length), offset: data, source: this.file };
   }
 
+  protects(offset: number): boolean {
+    return offset - this.#bitmapBytes < this.layout.tableOffset + this.layout.tableEntries * 4;
+  }
+
   /** Virtual PC and Hyper-V take a sector without its bit for zeroes: a block that is written gets them all. */
   touch(offset: number): void {
     const block = Math.floor(offset / this.layout.blockSize);
