@@ -1,4 +1,4 @@
-import { fstatSync, realpathSync } from 'node:fs';
+import { existsSync, fstatSync, realpathSync } from 'node:fs';
 import { dirname, isAbsolute, resolve, sep } from 'node:path';
 import { FileSource, openFile, openFileWritable } from '../block/file.js';
 import type { BlockSource } from '../block/source.js';
@@ -169,7 +169,7 @@ function openReference(
     if (parsed.kind === 'remote' && !options.allowRemote)
       throw new GuestError('denied', 'an image may not name remote addresses (allow it if you trust the image)');
     if (options.references === 'none') throw new GuestError('denied', 'images may not name other files here');
-    const name = parsed.kind === 'path' ? { ...parsed, name: resolvePath(parsed.name, chain.path) } : parsed;
+    const name = parsed.kind === 'path' ? { ...parsed, name: placeOf(reference.role, parsed.name, chain.path) } : parsed;
     if (parsed.kind === 'path' && options.references === 'same-folder') inFolder(name.name, chain.path);
     const writable = reference.writable === true;
     const file = openNamed(name, options, writable);
@@ -212,6 +212,12 @@ function stripPrefix(message: string, names: readonly (string | undefined)[]): s
 
 function unknownFormat(name: string): never {
   throw new GuestError('unsupported', `its format "${name}" is not supported`);
+}
+
+/** QEMU takes a data file's name as its own working directory has it: that is the second place to look. */
+function placeOf(role: Reference['role'], name: string, referrer: string | undefined): string {
+  const path = resolvePath(name, referrer);
+  return role === 'data' && !existsSync(path) && existsSync(name) ? name : path;
 }
 
 /** Relative names start at the folder of the image that has them. */

@@ -93,6 +93,15 @@ export class Tally {
 
 /** Structure check: every reference is counted and compared with the stored counts, as `qemu-img check` does. */
 export function check(s: State, refcounts: Refcounts): Tally {
+  const t = countReferences(s);
+  walkRefcounts(t, s, refcounts);
+  compare(t, s, refcounts);
+  if (!t.refcountsBroken) attempt(t, 'L1 table', 0, () => checkFlags(t, s, refcounts));
+  return t;
+}
+
+/** References to each cluster by everything but the refcount structures themselves. */
+export function countReferences(s: State): Tally {
   const t = new Tally(s);
   t.use(0, s.clusterSize, 'header');
   walkL1(t, s, s.l1, s.header.l1Offset, 'L1 table', true);
@@ -110,9 +119,6 @@ export function check(s: State, refcounts: Refcounts): Tally {
     attempt(t, 'LUKS header', 0, () => t.use(e.offset, e.length, 'LUKS header'));
   }
   attempt(t, 'bitmaps', 0, () => walkBitmaps(t, s));
-  walkRefcounts(t, s, refcounts);
-  compare(t, s, refcounts);
-  if (!t.refcountsBroken) attempt(t, 'L1 table', 0, () => checkFlags(t, s, refcounts));
   return t;
 }
 

@@ -44,7 +44,7 @@ export class Qcow2Image implements Image {
     const header = within({}, () => readHeader(file, context.forCheck === true));
     const s = new State(file, header, this.label);
     this.state = s;
-    this.refcounts = new Refcounts(s, context.forCheck === true);
+    this.refcounts = new Refcounts(s);
     try {
       this.#openDataFile(s);
       if (header.backingName !== undefined && !context.noBacking && !context.forCheck) {

@@ -49,15 +49,17 @@ export function setRefcountAt(t: Table, order: number, i: number, value: number)
   t.touch(at, at + width);
 }
 
+const maxOf = (order: number): number => (order === 6 ? Number.MAX_SAFE_INTEGER : 2 ** (2 ** order) - 1);
+
 /**
  * Reference counts of host clusters, and the allocator on top.  Counts that rise are in memory until `write`; counts that
  * fall wait until nothing on disk refers to the cluster any more (`applyFrees`, called after the L2 tables were written).
  */
 export class Refcounts {
-  readonly order: number;
+  order: number;
   /** Counts in one block. */
-  readonly perBlock: number;
-  readonly max: number;
+  perBlock: number;
+  max: number;
   readonly blocks: TableCache;
   /** Says whether a cluster holds metadata: a count of 0 there is damage, and must not be believed. */
   guard: (cluster: number) => boolean = () => false;
@@ -67,10 +69,7 @@ export class Refcounts {
   #next = 0;
   #pending = new Map<number, number>();
 
-  constructor(
-    private readonly s: State,
-    private readonly lenient: boolean,
-  ) {
+  constructor(private readonly s: State) {
     this.order = s.header.refcountOrder;
     this.perBlock = (s.clusterSize * 8) / 2 ** this.order;
     this.max = this.order === 6 ? Number.MAX_SAFE_INTEGER : 2 ** (2 ** this.order) - 1;
@@ -89,14 +88,14 @@ export class Refcounts {
   }
   /** Forgets everything read: the structures on disk were rebuilt. */
   reset(): void {
+    this.order = this.s.header.refcountOrder;
+    this.perBlock = (this.s.clusterSize * 8) / 2 ** this.order;
+    this.max = maxOf(this.order);
     this.#table = undefined;
     this.#moved = false;
     this.#next = 0;
     this.#pending.clear();
     this.blocks.clear();
-  }
-  get isLenient(): boolean {
-    return this.lenient;
   }
 
   /** File offset of the block for `index`, 0 when there is none. */
@@ -171,6 +170,13 @@ export class Refcounts {
     this.#take(c, n);
     this.#next = c + n;
     return { cluster: c, count: n };
+  }
+
+  /** Takes one cluster if it is free. */
+  takeIfFree(cluster: number): boolean {
+    if (!this.#free(cluster)) return false;
+    this.#take(cluster, 1);
+    return true;
   }
 
   /** Exactly `n` clusters in a row. */
