@@ -56,7 +56,8 @@ export function signatureOf(raw: Uint8Array): Signature | undefined {
   if (raw.length < 1024) return undefined;
   const s = Superblock.at(raw);
   if (s.magic !== SUPER_MAGIC) return undefined;
-  if (s.featureRoCompat & RO_COMPAT.metadataCsum && !superChecksumOk(raw)) return undefined;
+  // blkid takes a wrong checksum, but no block size that cannot be.
+  if (s.logBlockSize >= 32) return undefined;
   const type = typeOf(s.featureCompat, s.featureIncompat, s.featureRoCompat, s.flags);
   if (type === undefined) return undefined;
   const label = cString(s.volumeName);
