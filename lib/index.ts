@@ -1,12 +1,16 @@
 /** The public API of guestwright.  Tools use this and nothing below it. */
+
+export { hasCodec } from './addon/codec.js';
 export { addonState, loadTarget, packageRoot } from './addon/load.js';
 export { hasSysio } from './addon/sysio.js';
+export type { Package } from './artifact/package.js';
 export { createFile, openFile, openFileWritable } from './block/file.js';
 export { HttpSource } from './block/http.js';
 export { MemorySource } from './block/memory.js';
 export { Overlay } from './block/overlay.js';
 export * from './block/source.js';
 export { crcOfStream } from './core/cksum.js';
+export { nativeZstd } from './core/codec.js';
 export * from './core/errors.js';
 export { debug, setLogSink } from './core/log.js';
 export { humanSize, parseSize } from './core/size.js';
@@ -16,8 +20,12 @@ export * from './filesystem/driver.js';
 export { type Place, readNode, Tree, type WalkStep } from './filesystem/walk.js';
 export type * from './image/format.js';
 export { type OpenImageOptions, openImage } from './image/open.js';
+export { applications } from './inspect/applications.js';
+export { type GuestDetails, guestDetails } from './inspect/details.js';
+export { guestIcon } from './inspect/icon.js';
 export { guestTree, inspect } from './inspect/index.js';
 export type { GuestOs, Mountpoint } from './inspect/types.js';
+export { CopyOut, type CopyOutOptions } from './ops/copy-out.js';
 export { type PackOptions, packTree } from './ops/tar/pack.js';
 export { Storage, type StorageNode } from './storage/index.js';
 export { type DiskSpec, openStorage } from './storage/open.js';

@@ -45,7 +45,7 @@ await build({
   minify: true,
   keepNames: true,
   chunkNames: 'chunk-[hash]',
-  external: ['zstd-napi', '@napi-rs/lzma', '@napi-rs/lzma/*', 'node-addon-api'],
+  external: ['libxml2-wasm', 'zstd-napi', '@napi-rs/lzma', '@napi-rs/lzma/*', 'node-addon-api'],
   banner: { js: "#!/usr/bin/env node\nimport{createRequire as __gwRequire}from'node:module';const require=__gwRequire(import.meta.url);" },
   plugins: [toolEntry],
   logLevel: 'warning',

@@ -1,4 +1,4 @@
-import { fdatasyncSync, fstatSync, readSync, writeSync } from 'node:fs';
+import { fdatasyncSync, fstatSync, lutimesSync, readSync, writeSync } from 'node:fs';
 import { setNativeCrc32c } from '../core/checksum.js';
 import { fromSystem, GuestError } from '../core/errors.js';
 import { loadTarget } from './load.js';
@@ -22,6 +22,9 @@ interface Native {
   blockDeviceSectorSize(fd: number): number;
   openDirect(path: string, writable: boolean): number;
   allocAligned(size: number): Uint8Array;
+  makeNode(path: Uint8Array, mode: number, major: number, minor: number): void;
+  setTimes(path: Uint8Array, atimeSec: number, atimeNsec: number, mtimeSec: number, mtimeNsec: number): void;
+  setXattr(path: Uint8Array, name: string, value: Uint8Array): boolean;
   isZero(b: Uint8Array): boolean;
   crc32c(b: Uint8Array, crc: number): number;
 }
@@ -143,4 +146,41 @@ let nativeIsZero: ((b: Uint8Array) => boolean) | undefined;
 export function isZeroFast(b: Uint8Array, fallback: (b: Uint8Array) => boolean): boolean {
   nativeIsZero ??= addon()?.isZero ?? fallback;
   return nativeIsZero(b);
+}
+
+/** mknod(2) for devices, fifos and sockets; false without the addon. */
+export function makeNode(path: Uint8Array, mode: number, rdev: { readonly major: number; readonly minor: number }): boolean {
+  const a = addon();
+  if (a === undefined) return false;
+  try {
+    a.makeNode(path, mode, rdev.major, rdev.minor);
+    return true;
+  } catch (e) {
+    if ((e as NodeJS.ErrnoException).code === 'EPERM') return false;
+    throw fromSystem(e, { op: 'mknod' });
+  }
+}
+
+interface Moment {
+  readonly sec: number;
+  readonly nsec: number;
+}
+/** Times of a name itself (a link is not followed), to the nanosecond; to the millisecond without the addon. */
+export function setTimes(path: Uint8Array, atime: Moment, mtime: Moment): void {
+  const a = addon();
+  try {
+    if (a !== undefined) a.setTimes(path, atime.sec, atime.nsec, mtime.sec, mtime.nsec);
+    else lutimesSync(Buffer.from(path), atime.sec + atime.nsec / 1e9, mtime.sec + mtime.nsec / 1e9);
+  } catch (e) {
+    throw fromSystem(e, { op: 'utimensat' });
+  }
+}
+
+/** lsetxattr(2); false where the filesystem, our rights, or the missing addon do not allow it. */
+export function setXattr(path: Uint8Array, name: string, value: Uint8Array): boolean {
+  try {
+    return addon()?.setXattr(path, name, value) ?? false;
+  } catch (e) {
+    throw fromSystem(e, { op: 'lsetxattr' });
+  }
 }

@@ -3,11 +3,15 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/types.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
+#include <string>
 
 #include "args.h"
 #include "codec/crc32c.h"
@@ -148,6 +152,37 @@ Napi::Value allocAligned(const Napi::CallbackInfo &info) {
   return Napi::Uint8Array::New(info.Env(), static_cast<size_t>(size), buffer, 0);
 }
 
+// Files of a guest written to the host: what Node's fs has no call for.  Paths are bytes, since names need not be UTF-8.
+std::string pathArg(const Napi::CallbackInfo &info, size_t i) {
+  auto b = bytesArg(info, i);
+  std::string path(reinterpret_cast<const char *>(b.data()), b.size());  // bytes to chars: same size, no alignment
+  if (path.find('\0') != std::string::npos) throw Napi::TypeError::New(info.Env(), "path holds a NUL byte");
+  return path;
+}
+
+// (path, mode with file type, major, minor)
+Napi::Value makeNode(const Napi::CallbackInfo &info) {
+  if (::mknod(pathArg(info, 0).c_str(), static_cast<mode_t>(offsetArg(info, 1)), makedev(offsetArg(info, 2), offsetArg(info, 3))) != 0) throwErrno(info.Env(), errno, "mknod");
+  return info.Env().Undefined();
+}
+
+// (path, atime seconds, nanoseconds, mtime seconds, nanoseconds): of the name itself, links are not followed.  Seconds may be negative.
+Napi::Value setTimes(const Napi::CallbackInfo &info) {
+  auto seconds = [&](size_t i) { return static_cast<time_t>(info[i].As<Napi::Number>().Int64Value()); };
+  struct timespec t[2] = {{seconds(1), static_cast<long>(offsetArg(info, 2))}, {seconds(3), static_cast<long>(offsetArg(info, 4))}};
+  if (::utimensat(AT_FDCWD, pathArg(info, 0).c_str(), t, AT_SYMLINK_NOFOLLOW) != 0) throwErrno(info.Env(), errno, "utimensat");
+  return info.Env().Undefined();
+}
+
+// (path, name, value): false where the filesystem or our rights do not allow it.
+Napi::Value setXattr(const Napi::CallbackInfo &info) {
+  std::string name = info[1].As<Napi::String>();
+  auto value = bytesArg(info, 2);
+  if (::lsetxattr(pathArg(info, 0).c_str(), name.c_str(), value.data(), value.size(), 0) == 0) return Napi::Boolean::New(info.Env(), true);
+  if (errno == EOPNOTSUPP || errno == EPERM || errno == EACCES || errno == EINVAL) return Napi::Boolean::New(info.Env(), false);
+  throwErrno(info.Env(), errno, "lsetxattr");
+}
+
 Napi::Value zero(const Napi::CallbackInfo &info) {
   auto b = bytesArg(info, 0);
   return Napi::Boolean::New(info.Env(), isZero(b.data(), b.size()));
@@ -173,6 +208,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("blockDeviceSectorSize", blockDeviceSectorSize);
   add("openDirect", openDirect);
   add("allocAligned", allocAligned);
+  add("makeNode", makeNode);
+  add("setTimes", setTimes);
+  add("setXattr", setXattr);
   add("isZero", zero);
   add("crc32c", crc);
   return exports;

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
 import { explain, GuestError, packageRoot, setLogSink } from '../../lib/index.js';
 import { json, out, warn } from './output.js';
@@ -17,6 +17,8 @@ export interface Tool {
   setup(command: Command): (args: readonly string[]) => number | undefined | Promise<number | undefined>;
   /** Exit status for errors: 1 unless said. */
   readonly errorStatus?: number;
+  /** The umbrella's own way through its arguments. */
+  dispatch?(argv: readonly string[]): Promise<number>;
   /** Short options that take no value from the common set (virt-df wants -h for itself). */
   readonly noVersionShort?: boolean;
 }
@@ -139,6 +141,11 @@ export function normalizeArguments(command: Command, argv: readonly string[]): s
 export async function runTool(tool: Tool, argv: readonly string[], argv0 = tool.name): Promise<number> {
   let status: number;
   try {
+    if (tool.dispatch !== undefined) {
+      const r = await tool.dispatch(argv);
+      out.flush();
+      return r;
+    }
     const { command, run } = commandOf(tool, argv0);
     const args = normalizeArguments(command, argv);
     const early = earlyExit(tool, argv0, command, args);
@@ -192,8 +199,7 @@ function report(tool: Tool, argv0: string, e: unknown): number {
 
 /** The last line of every bundled command. */
 export async function main(tool: Tool): Promise<void> {
-  const argv0 = basename(process.argv[1] ?? tool.name).replace(/\.js$/, '');
-  process.exitCode = await runTool(tool, process.argv.slice(2), argv0 === 'guestwright' ? tool.name : tool.name);
+  process.exitCode = await runTool(tool, process.argv.slice(2));
   // A worker (HTTP) or a timer must not keep a finished command alive.
   process.exit(process.exitCode);
 }

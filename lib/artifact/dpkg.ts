@@ -1,0 +1,68 @@
+import type { Package } from './package.js';
+import { packageVersion } from './package-version.js';
+
+/**
+ * dpkg's status file (deb-control(5) paragraphs): the packages whose state is "installed".  Also opkg's, which has the
+ * same form, and the one-package files of distroless images (/var/lib/dpkg/status.d/NAME).
+ */
+export function parseDpkgStatus(text: string, options: { readonly anyState?: boolean } = {}): Package[] {
+  const out: Package[] = [];
+  for (const paragraph of paragraphs(text)) {
+    const name = paragraph.get('package');
+    const version = paragraph.get('version');
+    if (name === undefined || version === undefined || name === '') continue;
+    const state = paragraph.get('status')?.split(/\s+/)[2];
+    if (state !== 'installed' && !(options.anyState && state === undefined)) continue;
+    // "Source: name (version)"
+    const source = paragraph.get('source')?.replace(/\s*\(.*$/, '');
+    const description = paragraph.get('description') ?? '';
+    const newline = description.indexOf('\n');
+    const size = Number(paragraph.get('installed-size'));
+    const maintainer = paragraph.get('maintainer');
+    const url = paragraph.get('homepage');
+    out.push({
+      format: 'deb',
+      name,
+      ...packageVersion(version),
+      arch: paragraph.get('architecture') ?? '',
+      ...(source === undefined || source === '' ? {} : { sourcePackage: source }),
+      ...(description === '' ? {} : { summary: newline < 0 ? description : description.slice(0, newline) }),
+      ...(newline < 0 ? {} : { description: foldedText(description.slice(newline + 1)) }),
+      ...(maintainer === undefined ? {} : { publisher: maintainer }),
+      ...(url === undefined ? {} : { url }),
+      ...(Number.isFinite(size) && size > 0 ? { installedSize: size * 1024 } : {}),
+    });
+  }
+  return out;
+}
+
+/** A long description: one leading space off each line, " ." is an empty line. */
+const foldedText = (s: string) =>
+  s
+    .split('\n')
+    .map((l) => (l === ' .' ? '' : l.replace(/^ /, '')))
+    .join('\n');
+
+/** RFC 822-like paragraphs; field names in lower case; continuation lines keep their leading space. */
+export function* paragraphs(text: string): Generator<ReadonlyMap<string, string>> {
+  let current = new Map<string, string>();
+  let key: string | undefined;
+  for (const line of text.split('\n')) {
+    if (line.trim() === '') {
+      if (current.size > 0) yield current;
+      current = new Map();
+      key = undefined;
+    } else if (line[0] === ' ' || line[0] === '\t') {
+      if (key !== undefined) current.set(key, `${current.get(key)}\n${line}`);
+    } else {
+      const colon = line.indexOf(':');
+      if (colon <= 0) {
+        key = undefined;
+        continue;
+      }
+      key = line.slice(0, colon).toLowerCase();
+      current.set(key, line.slice(colon + 1).trim());
+    }
+  }
+  if (current.size > 0) yield current;
+}
