@@ -11,7 +11,7 @@ import { vpc } from './vpc/index.js';
 /** Image formats in probing order: strong signatures first, raw, which is anything, last. */
 export const formats: readonly ImageFormat[] = [qcow2, vmdk, vpc, vhdx, vdi, raw];
 
-const ALIASES: Readonly<Record<string, string>> = { vhd: 'vpc', qcow: 'qcow2', img: 'raw' };
+const ALIASES: Readonly<Record<string, string>> = { vhd: 'vpc' };
 
 export const findFormat = (name: string): ImageFormat | undefined => {
   const wanted = ALIASES[name.toLowerCase()] ?? name.toLowerCase();

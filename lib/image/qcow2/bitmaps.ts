@@ -46,29 +46,40 @@ export class Bitmaps {
     return b.bits;
   }
 
-  /** Before the first change of guest data: enabled bitmaps are loaded, and marked in use on disk until they are stored. */
+  /** From the first change on, enabled bitmaps follow every write. */
   track(): void {
-    const active = this.#load().filter((b) => b.entry.flags & S.BITMAP_AUTO && !(b.entry.flags & S.BITMAP_IN_USE));
-    if (active.length === 0) return;
-    for (const b of active) this.#usable(b);
-    const bytes = encodeDirectory(
-      this.#all!.map((b) => (active.includes(b) ? { ...b.entry, flags: b.entry.flags | S.BITMAP_IN_USE } : b.entry)),
-    );
-    this.w.target.write(bytes, this.#directory!.offset);
     this.w.tracker = {
       mark: (offset, length) => {
-        for (const b of active) setRange(b.bits!, b.entry.granularityBits, offset, length);
+        if (!this.#marked) this.#markInUse();
+        for (const b of this.#active) setRange(b.bits!, b.entry.granularityBits, offset, length);
       },
     };
-    this.#storeAtEnd = true;
   }
   #storeAtEnd = false;
+  #marked = false;
+  #active: Loaded[] = [];
+
+  /** Enabled bitmaps are in use on disk from before the first write until they are stored. */
+  #markInUse(): void {
+    this.#marked = true;
+    const all = this.#load();
+    this.#active = all.filter((b) => b.entry.flags & S.BITMAP_AUTO && !(b.entry.flags & S.BITMAP_IN_USE));
+    if (this.#active.length === 0) return;
+    for (const b of this.#active) this.#usable(b);
+    const flagged = all.map((b) => (this.#active.includes(b) ? { ...b.entry, flags: b.entry.flags | S.BITMAP_IN_USE } : b.entry));
+    this.w.target.write(encodeDirectory(flagged), this.#directory!.offset);
+    this.#storeAtEnd = true;
+  }
+
+  /** A bitmap's bits as they are now. */
+  read(name: string): Uint8Array {
+    return this.#usable(this.#find(name)).slice();
+  }
 
   /** Stores what was tracked. */
-  close(): void {
+  save(): void {
     if (this.#storeAtEnd) this.#store();
     this.#storeAtEnd = false;
-    this.w.tracker = undefined;
   }
 
   /** Bits follow the disk's size. */
@@ -90,6 +101,7 @@ export class Bitmaps {
   }
 
   add(name: string, options: { readonly granularity?: number; readonly disabled?: boolean } = {}): void {
+    this.w.prepare();
     const all = this.#load();
     const granularityBits = Math.log2(options.granularity ?? 65536);
     if (!Number.isInteger(granularityBits) || granularityBits < 9 || granularityBits > 31)
@@ -191,6 +203,7 @@ export class Bitmaps {
     for (const [offset, length] of this.#dropped) refcounts.freeLater(offset, length);
     this.#dropped = [];
     this.#directory = directory;
+    this.#marked = false;
     w.writeBack();
   }
 
@@ -213,8 +226,6 @@ export class Bitmaps {
     const offset = clusters === 0 ? 0 : refcounts.allocateExact(Math.ceil((clusters * 8) / cs)) * cs;
     if (clusters > 0) this.w.target.write(table.bytes, offset);
     b.entry = { ...b.entry, tableOffset: offset, tableSize: clusters };
-    // Enabled bitmaps that are still being tracked keep their bits.
-    if (this.w.tracker === undefined) delete b.bits;
   }
 }
 

@@ -58,7 +58,7 @@ export class Qcow2Image implements Image {
       }
       if (header.cryptMethod !== 0) openCrypt(s, context);
     } catch (e) {
-      this.close();
+      this.release();
       throw e;
     }
     this.backing = s.backing;
@@ -175,6 +175,10 @@ export class Qcow2Image implements Image {
   }
 
   close(): void {
+    this.release();
+  }
+  /** Closes what this image opened. */
+  protected release(): void {
     for (const o of this.#opened) o.close();
     this.#opened = [];
     this.state.l2.clear();

@@ -8,7 +8,9 @@ import type { Writer } from './writer.js';
 export function repairImage(w: Writer, what: 'leaks' | 'all'): Tally {
   const { s, refcounts } = w;
   const before = check(s, refcounts);
-  if (what === 'all' && before.refcountsBroken) {
+  // Counts without a block to be in: making single blocks among clusters whose counts are wrong would overwrite some.
+  const missing = () => before.tooLow.some((c) => refcounts.blockOffset(Math.floor(c / refcounts.perBlock)) === 0);
+  if (what === 'all' && (before.refcountsBroken || missing())) {
     rebuild(w, refcounts.order);
   } else if (!before.refcountsBroken) {
     if (what === 'all') for (const c of before.tooLow) refcounts.set(c, before.counts[c]!);

@@ -38,7 +38,7 @@ export class WritableQcow2Image extends Qcow2Image implements WritableSource {
       }
     } catch (e) {
       this.#open = false;
-      super.close();
+      this.release();
       throw e;
     }
     this.writer.beforeFirstChange = () => this.#firstChange();
@@ -104,7 +104,7 @@ export class WritableQcow2Image extends Qcow2Image implements WritableSource {
     this.#bitmaps.prepareResize();
     resizeDisk(this.writer, size, preallocation);
     this.#bitmaps.resize(old, size);
-    this.#bitmaps.close();
+    this.#bitmaps.save();
     this.flush();
   }
   preallocate(mode: Preallocation): void {
@@ -137,6 +137,9 @@ export class WritableQcow2Image extends Qcow2Image implements WritableSource {
   }
 
   // ---- bitmaps ----
+  override readBitmap(name: string): Uint8Array {
+    return this.#bitmaps.read(name);
+  }
   addBitmap(name: string, options?: { readonly granularity?: number; readonly disabled?: boolean }): void {
     this.#bitmaps.add(name, options);
   }
@@ -226,7 +229,7 @@ export class WritableQcow2Image extends Qcow2Image implements WritableSource {
     if (!this.#open) return;
     this.#open = false;
     try {
-      this.#bitmaps.close();
+      this.#bitmaps.save();
       this.writer.writeBack(true);
       this.state.target.flush();
       if (this.header.incompatible & S.INCOMPAT_DIRTY && this.writer.isPrepared) clearDirty(this.writer);
