@@ -45,7 +45,18 @@ describe('LUKS1', () => {
       const made = createFile(path);
       made.resize(4 << 20);
       made.close();
-      const args = ['luksFormat', '-q', '--type', 'luks1', '--cipher', cipher, '--key-size', size, '--iter-time', '10'];
+      const args = [
+        'luksFormat',
+        '-q',
+        '--type',
+        'luks1',
+        '--cipher',
+        cipher,
+        '--key-size',
+        size,
+        '--pbkdf-force-iterations',
+        '1000',
+      ];
       run('cryptsetup', [...args, '--key-file=-', path], { input: 'passphrase' });
       const f = openFile(path);
       const h = headerOf(f);

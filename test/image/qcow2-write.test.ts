@@ -181,3 +181,20 @@ describe('LUKS', () => {
       locked.close();
     });
 });
+
+itNeeds('qemu-img', 'qemu-io')('legacy AES, read and written', () => {
+  const path = join(dir, 'aes.qcow2');
+  const secret = 'a passphrase longer than a key';
+  const object = ['--object', `secret,id=s,data=${secret}`];
+  const opts = [...object, '--image-opts', `driver=qcow2,file.filename=${path},encrypt.key-secret=s`];
+  run('qemu-img', ['create', '-q', '-f', 'qcow2', ...object, '-o', 'encrypt.format=aes,encrypt.key-secret=s', path, '2M']);
+  run('qemu-io', [...opts, '-c', 'write -P 0x31 100k 300k']);
+  const image = openRw(path, secret);
+  const model = new Uint8Array(2 << 20).fill(0x31, 102400, 409600);
+  expect(Buffer.compare(all(image), model)).toBe(0);
+  image.write(new Uint8Array(70_001).fill(0x32), 200_003);
+  model.fill(0x32, 200_003, 270_004);
+  expect(Buffer.compare(all(image), model)).toBe(0);
+  image.close();
+  run('qemu-io', [...opts, '-c', 'read -P 0x31 100k 512', '-c', 'read -P 0x32 200003 70001', '-c', 'read -P 0x31 270004 100000']);
+});

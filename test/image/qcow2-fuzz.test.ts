@@ -1,0 +1,6 @@
+import { expect, it } from 'vitest';
+import { fuzz } from '../fuzz/qcow2.fuzz.js';
+
+it('mutated images give nothing but typed errors', () => {
+  expect(() => fuzz(250, 20240607)).not.toThrow();
+});
