@@ -26,6 +26,7 @@ export { guestIcon } from './inspect/icon.js';
 export { guestTree, inspect } from './inspect/index.js';
 export type { GuestOs, Mountpoint } from './inspect/types.js';
 export { CopyOut, type CopyOutOptions } from './ops/copy-out.js';
+export { type Difference, type DiffOptions, diffTrees, type Side } from './ops/diff/index.js';
 export { type PackOptions, packTree } from './ops/tar/pack.js';
 export { Storage, type StorageNode } from './storage/index.js';
 export { type DiskSpec, openStorage } from './storage/open.js';

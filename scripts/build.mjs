@@ -13,7 +13,9 @@ const { build } = createRequire(import.meta.url)('esbuild');
 // --bundle: only the commands, without type check and library (for work on one tool).
 const bundleOnly = process.argv.includes('--bundle');
 rmSync(bundleOnly ? 'dist/bin' : 'dist', { recursive: true, force: true });
-const tsc = bundleOnly ? { status: 0 } : spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], { stdio: 'inherit' });
+const tsc = bundleOnly
+  ? { status: 0 }
+  : spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], { stdio: 'inherit' });
 if (tsc.status !== 0) process.exit(tsc.status ?? 1);
 
 const tools = readdirSync('tools')
@@ -46,7 +48,9 @@ await build({
   keepNames: true,
   chunkNames: 'chunk-[hash]',
   external: ['libxml2-wasm', 'zstd-napi', '@napi-rs/lzma', '@napi-rs/lzma/*', 'node-addon-api'],
-  banner: { js: "#!/usr/bin/env node\nimport{createRequire as __gwRequire}from'node:module';const require=__gwRequire(import.meta.url);" },
+  banner: {
+    js: "#!/usr/bin/env node\nimport{createRequire as __gwRequire}from'node:module';const require=__gwRequire(import.meta.url);",
+  },
   plugins: [toolEntry],
   logLevel: 'warning',
 });

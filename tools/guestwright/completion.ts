@@ -19,15 +19,12 @@ function bash(tools: Described): string {
     '  esac',
     '}',
     '_guestwright() {',
-    // biome-ignore lint/suspicious/noTemplateCurlyInString: shell, not a template
     '  local cur="${COMP_WORDS[COMP_CWORD]}" name="${COMP_WORDS[0]##*/}"',
     '  if [ "$name" = guestwright ]; then',
     '    if [ "$COMP_CWORD" -eq 1 ]; then',
     `      COMPREPLY=($(compgen -W ${quote(`${tools.map((t) => t.name.replace(/^virt-|^guestwright /, '')).join(' ')} --help --version`)} -- "$cur")); return`,
     '    fi',
-    // biome-ignore lint/suspicious/noTemplateCurlyInString: shell, not a template
     '    name="virt-${COMP_WORDS[1]}"',
-    // biome-ignore lint/suspicious/noTemplateCurlyInString: shell, not a template
     '    [ -n "$(_guestwright_options "$name")" ] || name="guestwright ${COMP_WORDS[1]}"',
     '  fi',
     '  case "$cur" in',
@@ -62,7 +59,6 @@ function zsh(tools: Described): string {
         .filter((t) => t.name.startsWith('virt-'))
         .map((t) => t.name)
         .join(' '),
-    // biome-ignore lint/suspicious/noTemplateCurlyInString: shell, not a template
     '# zsh completion for guestwright: guestwright completion zsh > "${fpath[1]}/_guestwright"',
     '_guestwright() {',
     '  local name=$service',

@@ -77,11 +77,12 @@ export class GuestOptions {
     return this;
   }
 
-  addDisk(path: string): void {
+  /** `like` lends its --format and --blocksize (virt-diff: one set of options for two guests). */
+  addDisk(path: string, like: GuestOptions = this): void {
     this.disks.push({
       path,
-      ...(this.#format === undefined ? {} : { format: this.#format }),
-      ...(this.#sectorSize === undefined ? {} : { sectorSize: this.#sectorSize }),
+      ...(like.#format === undefined ? {} : { format: like.#format }),
+      ...(like.#sectorSize === undefined ? {} : { sectorSize: like.#sectorSize }),
     });
   }
 
