@@ -286,4 +286,3 @@ export function imageSuite(format: ImageFormat, cases: readonly ImageCase[]): vo
       });
     });
 }
-
