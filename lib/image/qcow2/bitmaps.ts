@@ -61,12 +61,14 @@ export class Bitmaps {
 
   /** Enabled bitmaps are in use on disk from before the first write until they are stored. */
   #markInUse(): void {
-    this.#marked = true;
     const all = this.#load();
-    this.#active = all.filter((b) => b.entry.flags & S.BITMAP_AUTO && !(b.entry.flags & S.BITMAP_IN_USE));
-    if (this.#active.length === 0) return;
-    for (const b of this.#active) this.#usable(b);
-    const flagged = all.map((b) => (this.#active.includes(b) ? { ...b.entry, flags: b.entry.flags | S.BITMAP_IN_USE } : b.entry));
+    const active = all.filter((b) => b.entry.flags & S.BITMAP_AUTO && !(b.entry.flags & S.BITMAP_IN_USE));
+    // One that cannot be read stops the write: it could not be kept true.
+    for (const b of active) this.#usable(b);
+    this.#active = active;
+    this.#marked = true;
+    if (active.length === 0) return;
+    const flagged = all.map((b) => (active.includes(b) ? { ...b.entry, flags: b.entry.flags | S.BITMAP_IN_USE } : b.entry));
     this.w.target.write(encodeDirectory(flagged), this.#directory!.offset);
     this.#storeAtEnd = true;
   }

@@ -8,11 +8,19 @@ import type { Table } from './table.js';
 /** Calls `body` with the byte range of every host cluster that an L1 table's tree uses: L2 tables and data. */
 export function eachReference(s: State, l1: Table, body: (offset: number, length: number) => void): void {
   const words = s.entryBytes / 8;
+  const end = Math.ceil(s.file.size / s.clusterSize) * s.clusterSize;
+  const inside = (offset: number, length: number) => {
+    if (offset + length > end)
+      throw corrupt(`a cluster at ${hex(offset)} is referred to, past the end of the file (size ${hex(s.file.size)})`, {
+        offset,
+      });
+    body(offset, length);
+  };
   for (let i = 0; i < l1.entries; i++) {
     const at = l1.target(i);
     if (at === 0) continue;
     if (at % s.clusterSize !== 0) throw corrupt(`L2 table at ${hex(at)} is not aligned to clusters`, { offset: at });
-    body(at, s.clusterSize);
+    inside(at, s.clusterSize);
     const t = s.l2.get(at);
     if (s.hasDataFile) continue;
     for (let k = 0; k < s.l2Entries; k++) {
@@ -20,13 +28,13 @@ export function eachReference(s: State, l1: Table, body: (offset: number, length
       const lo = t.lo(k * words);
       if (hi & COMPRESSED_FLAG) {
         const c = compressedAt(s, hi, lo);
-        body(c.host, c.compressedBytes);
+        inside(c.host, c.compressedBytes);
         continue;
       }
       const host = hostRaw(hi, lo);
       if (host === 0) continue;
       if (host % s.clusterSize !== 0) throw corrupt(`data cluster at ${hex(host)} is not aligned to clusters`, { offset: host });
-      body(host, s.clusterSize);
+      inside(host, s.clusterSize);
     }
   }
 }
