@@ -1,15 +1,26 @@
 {
+  "variables": {
+    "have_zstd%": "<!(pkg-config --exists libzstd 2>/dev/null && echo 1 || echo 0)"
+  },
   "target_defaults": {
     "include_dirs": ["<!@(node -p \"require('node-addon-api').include_dir\")", "."],
     "defines": ["NAPI_VERSION=8", "NAPI_CPP_EXCEPTIONS", "_FILE_OFFSET_BITS=64"],
     "cflags!": ["-fno-exceptions"],
     "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17"],
-    "cflags_cc": ["-std=c++20", "-fexceptions", "-O2", "-Wall", "-Wextra", "-Werror"]
+    "cflags_cc": ["-std=c++20", "-fexceptions", "-O2", "-Wall", "-Wextra", "-Werror"],
+    "libraries": ["-pthread"]
   },
   "targets": [
     {
       "target_name": "sysio",
-      "sources": ["napi/sysio.cc", "napi/args.cc", "codec/crc32c.cc", "codec/zero.cc"]
+      "sources": ["napi/sysio.cc", "napi/args.cc", "codec/crc32c.cc", "codec/zero.cc", "codec/pool.cc"]
+    },
+    {
+      "target_name": "codec",
+      "sources": ["napi/codec.cc", "napi/args.cc", "codec/aes.cc", "codec/compress.cc", "codec/pool.cc"],
+      "conditions": [
+        ["have_zstd==1", { "defines": ["HAVE_ZSTD"], "libraries": ["<!@(pkg-config --libs libzstd 2>/dev/null || true)"] }]
+      ]
     }
   ]
 }
