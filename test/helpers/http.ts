@@ -1,13 +1,13 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { afterAll } from 'vitest';
+import { onTestFinished } from 'vitest';
 
-/** Serves `file` on 127.0.0.1 from a process of its own until the test file is done; gives the base address. */
+/** Serves `file` on 127.0.0.1 from a process of its own until the test is done; gives the base address. */
 export async function serveFile(file: string, mode: string): Promise<string> {
   const child = spawn(process.execPath, [join(import.meta.dirname, 'http-server.mjs'), file, mode], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
-  afterAll(() => {
+  onTestFinished(() => {
     child.kill('SIGKILL');
     child.stdout.destroy();
     child.unref();
