@@ -29,7 +29,7 @@ function open(given: BlockSource, options: OpenOptions = {}): FileSystem {
   const { sb } = volume;
   if (sb.lastOrphan !== 0 || sb.roCompat & RO_COMPAT.orphanPresent)
     problems.push('deleted files that were still open are not cleaned up');
-  const root = new ExtNode(volume, ROOT_INO);
+  const root = new ExtNode(volume, ROOT_INO, 0);
   if (root.kind !== 'directory') throw new GuestError('corrupt', `ext: the root inode is a ${root.kind}, not a directory`);
   return {
     signature: sb.signature,

@@ -11,6 +11,7 @@ import type { Volume } from './volume.js';
 import { attributesOf } from './xattr.js';
 
 const KIND_OF_TYPE: readonly Kind[] = ['unknown', 'file', 'directory', 'char', 'block', 'fifo', 'socket', 'symlink'];
+const DIRECTORY_TYPE = 2;
 const DOT = 0x2e;
 
 /** The longest link text the kernel takes is one page less a byte; blocks may be larger. */
@@ -24,10 +25,17 @@ export class ExtNode implements Node {
   constructor(
     private readonly volume: Volume,
     private readonly number: number,
+    /** The directory it was found in; 0 for the root. */
+    private readonly parent: number,
   ) {}
 
   get inode(): Inode {
-    return (this.#inode ??= this.volume.namedInode(this.number));
+    return (this.#inode ??= this.#load());
+  }
+  #load(): Inode {
+    const inode = this.volume.namedInode(this.number);
+    if (inode.kind === 'directory' && this.parent !== 0) this.volume.claimDirectory(this.number, this.parent);
+    return inode;
   }
   get ino(): bigint {
     return BigInt(this.number);
@@ -43,23 +51,32 @@ export class ExtNode implements Node {
     const directory = new Directory(this.inode);
     const { changes } = directory;
     const encrypted = this.inode.has('encrypt');
+    const directories = new Set<number>();
     for (const block of directory.blocks()) {
       const list: Entry[] = [];
       directory.scan(block, (b, at, length, ino, type) => {
         if (b[at] === DOT && (length === 1 || (length === 2 && b[at + 1] === DOT))) return false;
         const name = encrypted ? noKeyName(directory, b, at, length) : decodeName(b.subarray(at, at + length));
-        if (!changes?.has(name)) list.push(new ExtEntry(this.volume, name, ino, type));
+        if (type === DIRECTORY_TYPE) {
+          // One name for a directory: two in a row, level below level, would double a walk each time.
+          if (directories.has(ino)) {
+            this.volume.report(`directory inode ${this.number} names directory inode ${ino} twice, the second name is left out`);
+            return false;
+          }
+          directories.add(ino);
+        }
+        if (!changes?.has(name)) list.push(new ExtEntry(this.volume, name, ino, type, this.number));
         return false;
       });
       if (list.length > 0) yield list;
     }
     const added = [...(changes ?? [])].filter(([, c]) => c.ino !== 0);
-    if (added.length > 0) yield added.map(([name, c]) => new ExtEntry(this.volume, name, c.ino, c.type));
+    if (added.length > 0) yield added.map(([name, c]) => new ExtEntry(this.volume, name, c.ino, c.type, this.number));
   }
 
   child(name: string): Node | undefined {
     const ino = lookup(new Directory(this.inode), name);
-    return ino === undefined ? undefined : new ExtNode(this.volume, ino);
+    return ino === undefined ? undefined : new ExtNode(this.volume, ino, this.number);
   }
 
   #data(): Contents {
@@ -111,6 +128,7 @@ class ExtEntry implements Entry {
     readonly name: string,
     private readonly number: number,
     private readonly type: number,
+    private readonly parent: number,
   ) {}
   get ino(): bigint {
     return BigInt(this.number);
@@ -120,6 +138,6 @@ class ExtEntry implements Entry {
     return kind === 'unknown' ? this.volume.namedInode(this.number).kind : kind;
   }
   node(): Node {
-    return new ExtNode(this.volume, this.number);
+    return new ExtNode(this.volume, this.number, this.parent);
   }
 }

@@ -23,6 +23,7 @@ export class Volume {
   readonly cache: CachedSource;
   readonly blockSize: number;
   readonly #inodeTables = new Map<number, number>();
+  readonly #parents = new Map<number, number>();
   readonly #said = new Set<string>();
   readonly #scratch: Uint8Array;
 
@@ -168,6 +169,17 @@ export class Volume {
         });
     }
     return inode;
+  }
+
+  /**
+   * A directory can be in one other directory only.  Two parents, or a circle, would make a walk endless; the kernel refuses
+   * them as well.
+   */
+  claimDirectory(ino: number, parent: number): void {
+    const known = this.#parents.get(ino);
+    if (known === undefined && ino !== ROOT_INO) this.#parents.set(ino, parent);
+    else if (known !== parent)
+      throw corrupt(`ext: directory inode ${ino} is in directory ${parent} and in ${known ?? 'none, as it is the root'}`);
   }
 
   /** An inode a directory entry may name: in use, and not one of the filesystem's own. */
