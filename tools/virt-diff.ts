@@ -29,11 +29,11 @@ export const tool: Tool = {
     ['what changed since the snapshot?', 'virt-diff -a base.qcow2 -A overlay.qcow2'],
     ['with owners, for a program', 'virt-diff --uids --json -a before.img -A after.img'],
   ],
-  notes: ['Extents that both images share (a common backing file) are not read: they cannot differ.'],
+  notes: ['-m holds for both guests. Extents that both images share (a common backing file) are not read: they cannot differ.'],
   setup(command) {
     const first = new GuestOptions();
     const second = new GuestOptions();
-    first.addOptions(command);
+    first.addOptions(command, { mount: true });
     const visit = new VisitOptions().addOptions(command);
     let all = false;
     let atime = false;
@@ -86,6 +86,7 @@ export const tool: Tool = {
       if (!first.given) throw new GuestError('usage', 'no first guest: name it with -a or -d');
       if (!second.given) throw new GuestError('usage', 'no second guest: name it with -A or -D');
       second.connect = first.connect;
+      second.mounts.push(...first.mounts);
       const before = await first.openTree();
       const after = await second.openTree();
       const { createTwoFilesPatch } = await import('diff');

@@ -30,6 +30,9 @@ function sizeOf(storage: Storage, node: StorageNode): number {
   }
 }
 
+/** Groups and physical volumes have always been printed without dashes here, logical volumes with them. */
+const plain = (uuid: string) => uuid.replaceAll('-', '');
+
 function rowsOf(storage: Storage, sections: ReadonlySet<Section>, extra: boolean): Row[] {
   const nodes = [...storage.nodes()];
   const rows: Row[] = [];
@@ -54,8 +57,13 @@ function rowsOf(storage: Storage, sections: ReadonlySet<Section>, extra: boolean
           ...(n.volume?.uuid === undefined ? {} : { uuid: n.volume.uuid }),
         });
   if (sections.has('vgs'))
-    for (const n of storage.volumeGroups) add('vg', n, { parents: n.parents.map((p) => p.device), uuid: n.group!.uuid });
-  if (sections.has('pvs')) for (const n of nodes) if (n.member?.type === 'LVM2_member') add('pv', n, { uuid: n.member.uuid });
+    for (const n of storage.volumeGroups) add('vg', n, { parents: n.parents.map((p) => p.device), uuid: plain(n.group!.uuid) });
+  if (sections.has('pvs'))
+    for (const n of nodes)
+      if (n.member?.type === 'LVM2_member') {
+        const size = n.children[0]?.group?.memberSizes.get(n.member.uuid);
+        add('pv', n, { uuid: plain(n.member.uuid), ...(size === undefined ? {} : { size }) });
+      }
   if (sections.has('parts'))
     for (const n of nodes)
       if (n.partition !== undefined)

@@ -8,11 +8,12 @@ import { packageVersion } from './package-version.js';
 export function parseDpkgStatus(text: string, options: { readonly anyState?: boolean } = {}): Package[] {
   const out: Package[] = [];
   for (const paragraph of paragraphs(text)) {
-    const name = paragraph.get('package');
-    const version = paragraph.get('version');
+    const name = paragraph.get('package')?.trim();
+    const version = paragraph.get('version')?.trim();
     if (name === undefined || version === undefined || name === '') continue;
-    const state = paragraph.get('status')?.split(/\s+/)[2];
-    if (state !== 'installed' && !(options.anyState && state === undefined)) continue;
+    // "want flag state"; opkg and old tools leave fields out, so the state is looked for by its word.
+    const state = paragraph.get('status')?.split(/\s+/);
+    if (state === undefined ? options.anyState !== true : !state.includes('installed')) continue;
     // "Source: name (version)"
     const source = paragraph.get('source')?.replace(/\s*\(.*$/, '');
     const description = paragraph.get('description') ?? '';
@@ -24,7 +25,7 @@ export function parseDpkgStatus(text: string, options: { readonly anyState?: boo
       format: 'deb',
       name,
       ...packageVersion(version),
-      arch: paragraph.get('architecture') ?? '',
+      arch: paragraph.get('architecture')?.trim() ?? '',
       ...(source === undefined || source === '' ? {} : { sourcePackage: source }),
       ...(description === '' ? {} : { summary: newline < 0 ? description : description.slice(0, newline) }),
       ...(newline < 0 ? {} : { description: foldedText(description.slice(newline + 1)) }),
@@ -61,7 +62,7 @@ export function* paragraphs(text: string): Generator<ReadonlyMap<string, string>
         continue;
       }
       key = line.slice(0, colon).toLowerCase();
-      current.set(key, line.slice(colon + 1).trim());
+      current.set(key, line.slice(colon + 1).trimStart());
     }
   }
   if (current.size > 0) yield current;

@@ -22,6 +22,8 @@ export interface VolumeGroup {
   readonly size: number;
   readonly free: number;
   readonly members: readonly Member[];
+  /** Bytes that each member gives to the group, by UUID: less than its device, which also holds labels and metadata. */
+  readonly memberSizes: ReadonlyMap<string, number>;
   readonly missing: readonly string[];
   readonly volumes: readonly Volume[];
   readonly problems: readonly string[];

@@ -60,8 +60,8 @@ describe('groups that LVM’s own tools wrote', () => {
     expect(vg).toMatchObject({ name: 'vg-one', missing: [], problems: [] });
     expect(vg.volumes.map((v) => [v.device, v.size, v.kinds])).toEqual([
       ['/dev/vg-one/linear', 10 << 20, ['linear']],
-      ['/dev/vg-one/striped', 20 << 20, ['striped']],
       ['/dev/vg-one/over', 70 << 20, ['linear']],
+      ['/dev/vg-one/striped', 20 << 20, ['striped']],
     ]);
     // Segments as LVM prints them: "pv:start-end" in extents; write marks there, read them through the volume.
     const report = withLoops(files, (d) => ({

@@ -65,6 +65,7 @@ export const lvm2: VolumeManager = {
           size: m.source.size,
           free: m.source.size,
           members: [m],
+          memberSizes: new Map([[m.uuid, m.source.size]]),
           missing: [],
           volumes: [],
           problems: problems.get(m.uuid) ?? [],
@@ -103,11 +104,14 @@ function assembleGroup(
     size: extents * g.extentBytes,
     free: Math.max(0, extents - used) * g.extentBytes,
     members,
+    memberSizes: new Map([...g.physical.values()].map((pv) => [pv.uuid, pv.extents * g.extentBytes])),
     missing,
     // "snapshot0" and the like only tie an origin to its store; the store carries the snapshot's name.
     volumes: g.logical
       .filter((lv) => (lv.visible || isCowStore(g, lv)) && !lv.segments.some((s) => s.type === 'snapshot'))
-      .map((lv) => volumeOf(g, lv, physical)),
+      .map((lv) => volumeOf(g, lv, physical))
+      // As LVM's own tools list them.
+      .sort((a, b) => (a.name < b.name ? -1 : 1)),
     problems: [...(problems.get(g.uuid) ?? []), ...members.flatMap((m) => problems.get(m.uuid) ?? [])],
   };
 }
