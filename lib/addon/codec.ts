@@ -2,10 +2,18 @@ import { loadTarget } from './load.js';
 
 /** What `native/napi/codec.cc` exports: ciphers and compressors over many blocks at once, on all cores. */
 export interface NativeCodec {
-  /** In place; key of 32 or 64 bytes; the sector's number is the tweak. */
-  xts(encrypt: boolean, key: Uint8Array, data: Uint8Array, sectorSize: number, firstSector: number): void;
+  /** In place; key of 32 or 64 bytes; the first sector's number is its tweak, each further one adds `step` (1). */
+  xts(encrypt: boolean, key: Uint8Array, data: Uint8Array, sectorSize: number, firstSector: number, step?: number): void;
   /** In place; an empty `ivKey` means plain64, else ESSIV with that AES key. */
-  cbc(encrypt: boolean, key: Uint8Array, ivKey: Uint8Array, data: Uint8Array, sectorSize: number, firstSector: number): void;
+  cbc(
+    encrypt: boolean,
+    key: Uint8Array,
+    ivKey: Uint8Array,
+    data: Uint8Array,
+    sectorSize: number,
+    firstSector: number,
+    step?: number,
+  ): void;
   /**
    * Five numbers a block in `plan`: offset and length in `input`, offset and room in `output`, and the result: bytes
    * written, 0 where the block does not fit.  "deflate" is raw with a 4 KiB window (qcow2), "zlib" a stream with header.

@@ -1,5 +1,6 @@
 import { createCipheriv, createDecipheriv, createHash } from 'node:crypto';
 import { GuestError, unsupported, usage } from '../core/errors.js';
+import { nativeSectorCipher } from './native.js';
 import { xorInto, xtsMask } from './xts.js';
 
 /** Encrypts and decrypts whole sectors in place.  `sector`: number of the first one. */
@@ -15,16 +16,21 @@ export interface SectorCipherSpec {
   readonly mode: string;
   readonly key: Uint8Array;
   readonly sectorSize?: number;
+  /**
+   * What the initial value grows by from one sector to the next: 1, or sectorSize / 512 where sectors are larger but
+   * counted in 512 bytes (LUKS2).
+   */
+  readonly ivStep?: number;
 }
 
 let native: ((spec: SectorCipherSpec) => SectorCipher | undefined) | undefined;
-/** A native version registers itself here; it may decline with undefined. */
+/** Another native version than the addon's; it may decline with undefined. */
 export function setNativeSectorCipher(make: ((spec: SectorCipherSpec) => SectorCipher | undefined) | undefined): void {
   native = make;
 }
 
 export function sectorCipher(spec: SectorCipherSpec): SectorCipher {
-  return native?.(spec) ?? pureSectorCipher(spec);
+  return (native ?? nativeSectorCipher)(spec) ?? pureSectorCipher(spec);
 }
 
 /** The version on node:crypto; exported so that a test can compare a native one with it. */
@@ -37,7 +43,7 @@ export function pureSectorCipher(spec: SectorCipherSpec): SectorCipher {
   if (bits !== 128 && bits !== 192 && bits !== 256)
     throw unsupported(`${name} with a key of ${spec.key.length} bytes is not supported`);
   const sectorSize = spec.sectorSize ?? 512;
-  const tweak = tweakOf(iv, spec.key, name);
+  const tweak = tweakOf(iv, spec.key, name, spec.ivStep ?? 1);
   if (xts) return new Xts(spec.key, bits, sectorSize, tweak);
   if (chain === 'cbc') return new Cbc(spec.key, bits, sectorSize, tweak);
   if (chain === 'ecb') return new Ecb(spec.key, bits, sectorSize);
@@ -47,12 +53,12 @@ export function pureSectorCipher(spec: SectorCipherSpec): SectorCipher {
 /** Initial values of `count` sectors, 16 bytes each. */
 type Tweak = (sector: number, count: number) => Uint8Array;
 
-function tweakOf(iv: string, key: Uint8Array, name: string): Tweak {
+function tweakOf(iv: string, key: Uint8Array, name: string, step: number): Tweak {
   const counter = (sector: number, count: number, wide: boolean): Uint8Array => {
     const out = new Uint8Array(count * 16);
     const v = new DataView(out.buffer);
     for (let i = 0; i < count; i++) {
-      const n = sector + i;
+      const n = (sector + i) * step;
       v.setUint32(i * 16, n % 0x100000000, true);
       if (wide) v.setUint32(i * 16 + 4, Math.floor(n / 0x100000000), true);
     }
@@ -65,8 +71,8 @@ function tweakOf(iv: string, key: Uint8Array, name: string): Tweak {
       const out = new Uint8Array(n * 16);
       const v = new DataView(out.buffer);
       for (let i = 0; i < n; i++) {
-        v.setUint32(i * 16 + 8, Math.floor((s + i) / 0x100000000));
-        v.setUint32(i * 16 + 12, (s + i) % 0x100000000);
+        v.setUint32(i * 16 + 8, Math.floor(((s + i) * step) / 0x100000000));
+        v.setUint32(i * 16 + 12, ((s + i) * step) % 0x100000000);
       }
       return out;
     };

@@ -129,7 +129,7 @@ export class Storage {
     for (const m of managers) {
       const member = m.probe(source);
       if (member === undefined) continue;
-      node.member = member;
+      node.member = { ...member, device: node.device };
       node.manager = m;
       node.signature = { type: member.type, uuid: member.uuid };
       return;

@@ -14,6 +14,8 @@ export interface Member {
   /** What blkid says: "LVM2_member", "linux_raid_member", "crypto_LUKS", "BitLocker". */
   readonly type: string;
   readonly uuid: string;
+  /** "/dev/sda2": put in by the storage stack, which alone knows it. */
+  readonly device?: string;
 }
 
 export interface VolumeGroup {

@@ -17,19 +17,21 @@ size_t sectorSizeArg(const Napi::CallbackInfo &info, size_t i, std::span<uint8_t
   return static_cast<size_t>(n);
 }
 
-// (encrypt, key, data, sectorSize, firstSector)
+uint64_t stepArg(const Napi::CallbackInfo &info, size_t i) { return info.Length() > i && info[i].IsNumber() ? static_cast<uint64_t>(offsetArg(info, i)) : 1; }
+
+// (encrypt, key, data, sectorSize, firstSector, step = 1)
 Napi::Value xts(const Napi::CallbackInfo &info) {
   auto data = bytesArg(info, 2);
-  if (!aesXts(info[0].ToBoolean(), bytesArg(info, 1), data, sectorSizeArg(info, 3, data), static_cast<uint64_t>(offsetArg(info, 4))))
+  if (!aesXts(info[0].ToBoolean(), bytesArg(info, 1), data, sectorSizeArg(info, 3, data), static_cast<uint64_t>(offsetArg(info, 4)), stepArg(info, 5)))
     throw Napi::Error::New(info.Env(), "AES-XTS: the key was refused");
   return info.Env().Undefined();
 }
 
-// (encrypt, key, ivKey or empty for plain64, data, sectorSize, firstSector)
+// (encrypt, key, ivKey or empty for plain64, data, sectorSize, firstSector, step = 1)
 Napi::Value cbc(const Napi::CallbackInfo &info) {
   auto ivKey = bytesArg(info, 2);
   auto data = bytesArg(info, 3);
-  if (!aesCbc(info[0].ToBoolean(), bytesArg(info, 1), ivKey, ivKey.empty() ? Iv::plain64 : Iv::essiv, data, sectorSizeArg(info, 4, data), static_cast<uint64_t>(offsetArg(info, 5))))
+  if (!aesCbc(info[0].ToBoolean(), bytesArg(info, 1), ivKey, ivKey.empty() ? Iv::plain64 : Iv::essiv, data, sectorSizeArg(info, 4, data), static_cast<uint64_t>(offsetArg(info, 5)), stepArg(info, 6)))
     throw Napi::Error::New(info.Env(), "AES-CBC: the key was refused");
   return info.Env().Undefined();
 }
