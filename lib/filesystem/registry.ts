@@ -3,9 +3,10 @@ import type { FileSystemDriver, Signature } from './driver.js';
 import { ext } from './ext/index.js';
 import { fat } from './fat/index.js';
 import { swap } from './swap/index.js';
+import { xfs } from './xfs/index.js';
 
 /** Probing order: strong signatures first. */
-export const drivers: readonly FileSystemDriver[] = [ext, swap, fat];
+export const drivers: readonly FileSystemDriver[] = [ext, xfs, swap, fat];
 
 /** The first driver that knows this source's bytes. */
 export const driverFor = (source: BlockSource): FileSystemDriver | undefined =>

@@ -292,7 +292,7 @@ export function hostAttributes(path: Buffer): Map<string, Record<string, string>
         file[1]!.replace(/\\([0-7]{3})/g, (_, o) => String.fromCharCode(Number.parseInt(o, 8))),
         current,
       );
-    } else if (m !== null) current[m[1]!] = m[2] ?? '';
+    } else if (m !== null && !m[1]!.startsWith('trusted.SGI_ACL_')) current[m[1]!] = m[2] ?? ''; // XFS shows root an ACL twice
   }
   return out;
 }
