@@ -23,6 +23,7 @@ const tools = readdirSync('tools')
   .map((f) => f.replace(/\.ts$/, ''));
 const entryPoints = Object.fromEntries(tools.map((t) => [t, `tool:${t}`]));
 entryPoints['http-worker'] = 'lib/block/http-worker.ts';
+for (const f of readdirSync('tools/workers')) entryPoints[f.replace(/\.ts$/, '')] = join('tools/workers', f);
 
 /** Each command's entry: its tool, run. */
 const toolEntry = {

@@ -1,38 +1,23 @@
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
 import { Option } from 'commander';
-import { type DiskSpec, explain, GuestError, humanSize, openStorage, type Storage, type Usage } from '../lib/index.js';
+import { type DiskSpec, explain, GuestError, humanSize, type Usage } from '../lib/index.js';
+import { type DfResult, type DfRow, usageOf } from './shared/df.js';
 import { allDomains, domainDisks, domainUuid } from './shared/domain.js';
 import { GuestOptions } from './shared/guest.js';
 import { csvRow, json, out, warn } from './shared/output.js';
+import { cores, inWorkers } from './shared/parallel.js';
 import { common, jsonOption, type Tool } from './shared/tool.js';
-
-interface Row {
-  readonly guest: string;
-  readonly device: string;
-  readonly usage: Usage;
-}
 
 /** One image gives its base name; a "+" for each further disk of the same guest. */
 const displayName = (disks: readonly DiskSpec[]) =>
   basename(disks[0]!.path.replace(/[?#].*$/, '')) + '+'.repeat(disks.length - 1);
 
-function rowsOf(guest: string, storage: Storage): Row[] {
-  const rows: Row[] = [];
-  for (const n of storage.fileSystems()) {
-    if (n.signature!.type === 'swap') continue;
-    try {
-      rows.push({ guest, device: n.device, usage: storage.open(n).usage() });
-    } catch (e) {
-      if (!(e instanceof GuestError) || e.code === 'io') throw e;
-      warn(`virt-df: warning: ${guest}: ${explain(e)}`);
-    }
-  }
-  return rows;
-}
-
 /** As df does: what is used, in percent of all, rounded up. */
 const percent = (total: number, free: number) => (total > 0 ? Math.ceil(100 - (100 * free) / total) : 0);
+
+/** A worker takes longer to start than a local image takes to read, so a few images are read one after another. */
+const PARALLEL_FROM = 4;
 
 export const tool: Tool = {
   name: 'virt-df',
@@ -50,6 +35,7 @@ export const tool: Tool = {
     let human = false;
     let inodes = false;
     let uuid = false;
+    let threads = cores();
     const flag = (names: string, help: string, then: () => void) =>
       command.addOption(
         new Option(names, help).argParser(() => {
@@ -71,9 +57,10 @@ export const tool: Tool = {
     });
     command.addOption(new Option('--one-per-guest').hideHelp());
     command.addOption(
-      new Option('-P <n>', 'guests at once (accepted for compatibility: images are read in milliseconds each)').argParser(
-        positive,
-      ),
+      new Option('-P <n>', 'guests at once (as many as cores)').argParser((v: string) => {
+        threads = positive(v);
+        return threads;
+      }),
     );
     jsonOption(command);
     return async (given) => {
@@ -90,21 +77,40 @@ export const tool: Tool = {
       }
       if (guests.length === 0) allDomains(guest.connect).forEach(domain);
       const print = printer({ csv, human, inodes });
-      const all: Row[] = [];
+      const all: DfRow[] = [];
       let failed = 0;
       if (!common.json) print.head();
-      for (const g of guests) {
-        try {
-          const storage = openStorage(await g.disks(), guest.keys);
-          const rows = rowsOf(g.name, storage);
-          storage.close();
-          if (common.json) all.push(...rows);
-          else for (const r of rows) print.row(r);
-        } catch (e) {
-          // One broken image must not hide the others.
-          if (guests.length === 1 || !(e instanceof GuestError)) throw e;
-          failed++;
-          warn(`virt-df: ${g.name}: ${explain(e)}`);
+      const show = (r: DfResult) => {
+        for (const w of r.warnings) warn(`virt-df: warning: ${w}`);
+        if (common.json) all.push(...r.rows);
+        else for (const row of r.rows) print.row(row);
+      };
+      const items: { name: string; disks: readonly DiskSpec[] }[] = [];
+      for (const g of guests) items.push({ name: g.name, disks: await g.disks() });
+      if (items.length < PARALLEL_FROM || threads === 1 || guest.keys.given) {
+        for (const i of items) {
+          try {
+            show(usageOf(i.name, i.disks, guest.keys));
+          } catch (e) {
+            // One broken image must not hide the others.
+            if (items.length === 1 || !(e instanceof GuestError)) throw e;
+            failed++;
+            warn(`virt-df: ${i.name}: ${explain(e)}`);
+          }
+        }
+      } else {
+        let at = 0;
+        for await (const r of inWorkers<(typeof items)[number], DfResult>(
+          new URL('./df-worker.js', import.meta.url),
+          items,
+          threads,
+        )) {
+          const { name } = items[at++]!;
+          if (!(r instanceof GuestError)) show(r);
+          else {
+            failed++;
+            warn(`virt-df: ${name}: ${explain(r)}`);
+          }
         }
       }
       if (common.json)
@@ -152,7 +158,7 @@ function printer(o: { readonly csv: boolean; readonly human: boolean; readonly i
   };
   return {
     head: () => (o.csv ? out.line(csvRow(['VirtualMachine', 'Filesystem', ...heads])) : line('Filesystem', heads)),
-    row: (r: Row) =>
+    row: (r: DfRow) =>
       o.csv ? out.line(csvRow([r.guest, r.device, ...values(r.usage)])) : line(`${r.guest}:${r.device}`, values(r.usage)),
   };
 }

@@ -151,6 +151,26 @@ describe('virt-df', () => {
   });
 });
 
+describe('virt-df of many guests', () => {
+  shared('prints them in order from several threads, and a broken one does not hide the others', () => {
+    const images = [deb12(), smallDisk(), join(dir, 'none.img'), deb12(), smallDisk(), deb12()];
+    const r = tool('virt-df', ['-P', '3', ...images.slice(0, 2), ...images.slice(3)]);
+    expect(r.stderr).toBe('');
+    expect(
+      r.stdout
+        .split('\n')
+        .slice(1, -1)
+        .map((l) => l.split(':')[0]),
+    ).toEqual(['deb12.img', 'small.img', 'deb12.img', 'small.img', 'deb12.img']);
+    expect(r.stdout).toBe(tool('virt-df', ['-P', '1', ...images.slice(0, 2), ...images.slice(3)]).stdout);
+    writeFileSync(images[2]!, Buffer.from('QFI\xfb garbage', 'latin1'));
+    const broken = tool('virt-df', images);
+    expect(broken.status).toBe(1);
+    expect(broken.stderr).toMatch(/^virt-df: none\.img: .*none\.img: /);
+    expect(broken.stdout).toBe(r.stdout);
+  });
+});
+
 describe('virt-tar-out and virt-copy-out', () => {
   shared('GNU tar unpacks the archive to what the kernel’s mount shows: contents, links, owners, times, attributes', () => {
     if (!mounts || !hasTool('rsync')) return;

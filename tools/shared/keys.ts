@@ -42,6 +42,11 @@ export class ToolKeys implements KeyRing {
     return this;
   }
 
+  /** Did the user name keys, or where to read them? */
+  get given(): boolean {
+    return this.#fromStdin || this.#rules.length > 0;
+  }
+
   *for(device: string, uuid: string): Iterable<Uint8Array> {
     let any = false;
     for (const r of this.#rules)
