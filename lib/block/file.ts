@@ -94,6 +94,13 @@ export class WritableFileSource extends FileSource implements ResizableSource {
     });
   }
 
+  /** The caller is about to write this range through `fd`, without this object; the file is made long enough. */
+  reserve(offset: number, length: number): number {
+    this.forgetRuns();
+    if (offset + length > this.length) this.resize(offset + length);
+    return this.fd;
+  }
+
   discard(offset: number, length: number): void {
     this.forgetRuns();
     const n = Math.min(length, this.length - offset);

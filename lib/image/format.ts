@@ -76,6 +76,11 @@ export interface Image extends BlockSource {
   readonly backing?: BlockSource | undefined;
   describe(): ImageInfo;
   /**
+   * Room for guest bytes that the caller then writes itself, at once, by native code: the places together cover the
+   * range.  Where `fd` is -1 only `write` can (encryption, part of a block).
+   */
+  placeForWrite?(offset: number, length: number): readonly Place[];
+  /**
    * Allocation of the guest's view in this layer, for `map` and `convert`: the first extent at `offset`, at most `length`.
    * `depth` 0 is this image, 1 its backing file, …
    */
@@ -84,6 +89,13 @@ export interface Image extends BlockSource {
   check?(): CheckResult;
   /** Repairs what check found; `leaks` frees leaked clusters only. */
   repair?(what: 'leaks' | 'all'): CheckResult;
+}
+
+/** A part of a range, in order: where its bytes go in a host file. */
+export interface Place {
+  readonly length: number;
+  readonly fd: number;
+  readonly offset: number;
 }
 
 export type WritableImage = Image & WritableSource;

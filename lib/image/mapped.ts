@@ -1,3 +1,4 @@
+import { WritableFileSource } from '../block/file.js';
 import {
   type BlockSource,
   checkRange,
@@ -7,7 +8,7 @@ import {
   type WritableSource,
 } from '../block/source.js';
 import { corrupt, GuestError, hex, unsupported } from '../core/errors.js';
-import type { CheckResult, Extent, Image, ImageInfo, Problem, WritableImage } from './format.js';
+import type { CheckResult, Extent, Image, ImageInfo, Place, Problem, WritableImage } from './format.js';
 
 /**
  * The first run at a guest offset, all of one kind.
@@ -35,6 +36,12 @@ export interface Allocation {
   readonly ticket?: unknown;
 }
 
+/** A block that the caller has compressed. */
+export interface PackedBlock {
+  readonly offset: number;
+  readonly data: Uint8Array;
+}
+
 /** What a format of "a table that says where each block is" must know.  MappedImage makes an image of it. */
 export interface Mapping {
   readonly format: string;
@@ -48,6 +55,10 @@ export interface Mapping {
   readComputed?(into: Uint8Array, offset: number, piece: Piece): void;
   /** Compressed images: puts guest bytes into new blocks, returns how many were taken (0: not a compressed block). */
   writeComputed?(from: Uint8Array, offset: number, below: (into: Uint8Array, offset: number) => void): number;
+  /** New blocks are stored compressed. */
+  readonly packed?: boolean;
+  /** Enters blocks that the caller compressed (a zlib stream each): pairs of guest offset and bytes, in order. */
+  writePacked?(blocks: readonly PackedBlock[]): void;
   /** Space for the blocks at `offset`, at least the one there, at most those up to `offset + length`. */
   allocate?(offset: number, length: number): Allocation;
   /** Enters an allocation whose bytes are written. */
@@ -277,6 +288,41 @@ export class WritableMappedImage extends MappedImage implements WritableImage {
       m.commit!(a);
       done += end - at;
     }
+  }
+
+  /** New blocks read as zeroes, so that any part of one may be written natively, unless a backing file shows through. */
+  placeForWrite(offset: number, length: number): readonly Place[] {
+    checkRange(this, offset, length);
+    const m = this.mapping;
+    const places: Place[] = [];
+    if (length > 0) this.#change();
+    for (let at = offset; at < offset + length; ) {
+      const left = offset + length - at;
+      const piece = m.locate(at, left);
+      let n = piece.length;
+      if (piece.kind === 'data' && piece.source instanceof WritableFileSource) {
+        this.#refuseOutside(piece, at);
+        m.touch?.(at);
+        places.push({ length: n, fd: piece.source.reserve(piece.offset, n), offset: piece.offset });
+      } else if (piece.kind !== 'data' && piece.kind !== 'computed' && m.packed !== true && m.backing === undefined) {
+        const a = m.allocate!(at, n);
+        n = Math.min(n, a.start + a.length - at);
+        m.commit!(a);
+        const to = a.offset + at - a.start;
+        places.push({ length: n, fd: a.source instanceof WritableFileSource ? a.source.reserve(to, n) : -1, offset: to });
+      } else places.push({ length: n, fd: -1, offset: 0 });
+      at += n;
+    }
+    return places;
+  }
+
+  /** Bytes of the blocks that `writePacked` takes; undefined where blocks are stored as they are. */
+  get packedBlockSize(): number | undefined {
+    return this.mapping.packed === true ? this.describe().clusterSize : undefined;
+  }
+  writePacked(blocks: readonly PackedBlock[]): void {
+    this.#change();
+    this.mapping.writePacked!(blocks);
   }
 
   #refuseOutside(piece: Piece, at: number): void {

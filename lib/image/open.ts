@@ -123,7 +123,7 @@ function openSource(
 function probes(format: ImageFormat, file: BlockSource): boolean {
   const head = new Uint8Array(Math.min(65536, file.size));
   file.read(head, 0);
-  return format.probe(head, file);
+  return format.accepts?.(head, file) ?? format.probe(head, file);
 }
 
 /** The image closes the file that was opened for it, and tells what had to be guessed. */

@@ -1,3 +1,4 @@
+import { codecAddon } from '../../addon/codec.js';
 import { type BlockSource, checkRange, type Run } from '../../block/source.js';
 import { corrupt, GuestError, hex } from '../../core/errors.js';
 import { decompressCluster } from './compress.js';
@@ -15,9 +16,15 @@ export function readGuest(s: State, l1: Table, into: Uint8Array, offset: number)
       case DATA:
         readData(s, part, run.host, at);
         break;
-      case COMPRESSED:
+      case COMPRESSED: {
+        const many = readCompressedRun(s, l1, into.subarray(done), at, run);
+        if (many > 0) {
+          done += many;
+          continue;
+        }
         part.set(compressedCluster(s, run).subarray(at % s.clusterSize, (at % s.clusterSize) + part.length));
         break;
+      }
       case UNALLOCATED:
       case UNALLOCATED_ALLOC:
         readBacking(s.backing, part, at);
@@ -27,6 +34,53 @@ export function readGuest(s: State, l1: Table, into: Uint8Array, offset: number)
     }
     done += run.length;
   }
+}
+
+/** Clusters decompressed by one call, in bytes of guest. */
+const RUN_BYTES = 8 << 20;
+
+/**
+ * Whole compressed clusters in a row, decompressed on all cores; the bytes done, 0 where there is no such row (one
+ * cluster, a part of one, or no addon).
+ */
+function readCompressedRun(s: State, l1: Table, into: Uint8Array, at: number, first: Found): number {
+  const cs = s.clusterSize;
+  const limit = Math.min(into.length, RUN_BYTES);
+  if (at % cs !== 0 || limit < 2 * cs) return 0;
+  const codec = codecAddon();
+  if (codec === undefined || (s.compressionType === 1 && !codec.zstd)) return 0;
+  const runs = [first];
+  for (let done = cs; done + cs <= limit; done += cs) {
+    const run = find(s, l1, at + done, cs);
+    if (run.kind !== COMPRESSED || run.length !== cs) break;
+    runs.push(run);
+  }
+  if (runs.length < 2) return 0;
+  // Clusters that were written in order lie in order: those are read at once.
+  const plan = new Float64Array(runs.length * 5);
+  const reads: { host: number; length: number; at: number }[] = [];
+  let total = 0;
+  for (const [i, run] of runs.entries()) {
+    const length = Math.min(run.compressedBytes, s.file.size - run.host);
+    if (length <= 0 || length > 2 * cs + 512) return 0;
+    const last = reads[reads.length - 1];
+    if (last !== undefined && run.host >= last.host && run.host <= last.host + last.length) {
+      const more = Math.max(0, run.host + length - last.host - last.length);
+      last.length += more;
+      total += more;
+    } else {
+      reads.push({ host: run.host, length, at: total });
+      total += length;
+    }
+    const read = reads[reads.length - 1]!;
+    plan.set([read.at + run.host - read.host, length, i * cs, cs, 0], i * 5);
+  }
+  const packed = new Uint8Array(total);
+  for (const r of reads) s.file.read(packed.subarray(r.at, r.at + r.length), r.host);
+  codec.decompress(s.compressionType === 1 ? 'zstd' : 'deflate', packed, into, plan);
+  // A cluster that is damaged is left to the slow way, which says what is wrong.
+  for (let i = 0; i < runs.length; i++) if (plan[i * 5 + 4] !== cs) return i * cs;
+  return runs.length * cs;
 }
 
 /** A backing file that is shorter goes on as zeroes. */

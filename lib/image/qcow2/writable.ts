@@ -1,7 +1,7 @@
 import { type BlockSource, checkRange, type WritableSource } from '../../block/source.js';
 import { corrupt, GuestError, usage } from '../../core/errors.js';
 import { parseSize } from '../../core/size.js';
-import type { CheckResult, OpenContext } from '../format.js';
+import type { CheckResult, OpenContext, Place } from '../format.js';
 import * as amend from './amend.js';
 import { Bitmaps } from './bitmaps.js';
 import { compressCluster } from './compress.js';
@@ -77,6 +77,20 @@ export class WritableQcow2Image extends Qcow2Image implements WritableSource {
   }
   flush(): void {
     this.writer.flush();
+  }
+
+  placeForWrite(offset: number, length: number): readonly Place[] {
+    checkRange(this, offset, length);
+    return this.writer.place(offset, length);
+  }
+  /** Enters clusters that the caller compressed (see `writeCompressedData`). */
+  writeCompressedMany(clusters: readonly { readonly offset: number; readonly data: Uint8Array }[]): void {
+    this.writer.writeCompressedMany(clusters);
+  }
+  /** Nothing is allocated in this layer any more: the disk is what the backing file has. */
+  makeEmpty(): void {
+    this.writer.discard(0, this.size, true);
+    this.flush();
   }
 
   /** Compresses and writes one cluster (the disk's last one may be short); as it is when compression gains nothing. */

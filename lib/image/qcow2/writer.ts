@@ -1,5 +1,7 @@
+import { WritableFileSource } from '../../block/file.js';
 import type { ResizableSource, WritableSource } from '../../block/source.js';
 import { GuestError, hex } from '../../core/errors.js';
+import type { Place } from '../format.js';
 import { compressedAt, DATA, find, hostRaw, plainKind, UNALLOCATED, UNALLOCATED_ALLOC, ZERO, ZERO_ALLOC } from './lookup.js';
 import { Protection } from './protect.js';
 import { readGuest } from './reader.js';
@@ -225,13 +227,108 @@ export class Writer {
     this.dataTarget.write(b, host);
   }
 
+  // ---- places for native writes ----
+
+  /** See `Image.placeForWrite`.  Whole clusters only: what a part of a new cluster leaves over would need copying. */
+  place(offset: number, length: number): Place[] {
+    const { s } = this;
+    const places: Place[] = [];
+    const file = this.s.hasDataFile ? this.s.dataFile : this.s.file;
+    if (s.header.cryptMethod !== 0 || !(file instanceof WritableFileSource)) return [{ length, fd: -1, offset: 0 }];
+    if (length > 0) this.prepare();
+    const cs = s.clusterSize;
+    const end = offset + length;
+    const span = cs * s.l2Entries;
+    const words = s.entryBytes / 8;
+    for (let at = offset; at < end; ) {
+      const start = at - (at % cs);
+      const stop = Math.min(end, start + cs);
+      const table = this.l2ForWrite(Math.floor(at / span));
+      const first = (start / cs) % s.l2Entries;
+      const room = Math.min(s.l2Entries - first, Math.ceil((end - start) / cs));
+      const whole = (k: number) => (k > 0 || at === start) && (start + (k + 1) * cs <= end || end === s.header.size);
+      const way = this.#placeWay(table, first);
+      const host = way === FRESH ? -1 : hostRaw(table.hi(first * words), table.lo(first * words));
+      if (way !== IN_PLACE && !whole(0)) {
+        places.push({ length: stop - at, fd: -1, offset: 0 });
+        at = stop;
+        continue;
+      }
+      let count = 1;
+      for (; count < room; count++) {
+        const i = (first + count) * words;
+        if (this.#placeWay(table, first + count) !== way || (way !== IN_PLACE && !whole(count))) break;
+        if (way !== FRESH && hostRaw(table.hi(i), table.lo(i)) !== host + count * cs) break;
+      }
+      const got = way === FRESH ? this.allocate(start, count) : { host, count };
+      const n = Math.min(end, start + got.count * cs) - at;
+      this.protection.refuseOverlap(got.host, got.count * cs);
+      this.tracker?.mark(at, n);
+      const tail = got.host + (at - start) + n;
+      const hostEnd = got.host + got.count * cs;
+      // The disk's last cluster may be short; what is behind it in an old place of the file must not stay.
+      if (way !== IN_PLACE && tail < hostEnd && tail < file.size)
+        file.write(new Uint8Array(Math.min(hostEnd, file.size) - tail), tail);
+      const fd = file.reserve(got.host, got.count * cs);
+      if (way !== IN_PLACE)
+        for (let k = 0; k < got.count; k++) {
+          this.setCluster(table, first + k, got.host + k * cs);
+          if (s.extended) table.set((first + k) * 2 + 1, 0, 0xffffffff);
+        }
+      places.push({ length: n, fd, offset: got.host + (at - start) });
+      at += n;
+    }
+    return places;
+  }
+
+  #placeWay(table: Table, index: number): number {
+    if (!this.s.extended) return this.#wayOf(table, index);
+    const hi = table.hi(index * 2);
+    if ((hi & S.COPIED) === 0 || hi & S.COMPRESSED_FLAG || hostRaw(hi, table.lo(index * 2)) === 0) return FRESH;
+    return table.lo(index * 2 + 1) === 0xffffffff ? IN_PLACE : REUSE;
+  }
+
   // ---- compressed ----
+
+  /** As `writeCompressedData` for many clusters: neighbours in the file go there in one write. */
+  writeCompressedMany(clusters: readonly { readonly offset: number; readonly data: Uint8Array }[]): void {
+    const stage = new Uint8Array(clusters.reduce((n, c) => n + c.data.length, 0));
+    let from = 0;
+    let used = 0;
+    let base = -1;
+    const put = () => {
+      if (used > from) this.target.write(stage.subarray(from, used), base);
+      from = used;
+    };
+    for (const c of clusters)
+      this.#enterCompressed(c.offset, c.data, (host) => {
+        if (host !== base + (used - from)) {
+          put();
+          base = host;
+        }
+        stage.set(c.data, used);
+        used += c.data.length;
+      });
+    put();
+    this.#padLast();
+  }
 
   /**
    * Enters a cluster that the caller has compressed.  `guest` is a cluster's start; the cluster must not be allocated
    * more than once in a run of calls (conversion), what it had before is freed.
    */
   writeCompressedData(guest: number, data: Uint8Array): void {
+    this.#enterCompressed(guest, data, (host) => this.target.write(data, host));
+    this.#padLast();
+  }
+
+  /** The last sector is read whole, so the file has to have it. */
+  #padLast(): void {
+    const end = Math.ceil(this.#packedAt / 512) * 512;
+    if (this.s.file.size < end) this.target.resize(end);
+  }
+
+  #enterCompressed(guest: number, data: Uint8Array, put: (host: number) => void): void {
     const { s } = this;
     const cs = s.clusterSize;
     if (guest % cs !== 0 || guest >= s.header.size)
@@ -244,10 +341,8 @@ export class Writer {
     this.tracker?.mark(guest, Math.min(cs, s.header.size - guest));
     const host = this.#packedRoom(data.length);
     this.protection.refuseOverlap(host, data.length);
-    this.target.write(data, host);
+    put(host);
     const end = Math.ceil((host + data.length) / 512) * 512;
-    // The last sector is read whole, so the file has to have it.
-    if (s.file.size < end) this.target.resize(end);
     const sectors = end / 512 - Math.floor(host / 512) - 1;
     const shift = 38 - s.header.clusterBits;
     const cluster = guest / cs;

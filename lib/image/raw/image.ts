@@ -1,3 +1,4 @@
+import { WritableFileSource } from '../../block/file.js';
 import {
   type BlockSource,
   checkRange,
@@ -7,7 +8,7 @@ import {
   type WritableSource,
 } from '../../block/source.js';
 import { GuestError, usage } from '../../core/errors.js';
-import type { Extent, Image, ImageInfo } from '../format.js';
+import type { Extent, Image, ImageInfo, Place } from '../format.js';
 
 /** A raw image; a file's odd tail counts as a whole sector, zeroes behind it, as QEMU has it. */
 export class RawImage implements Image {
@@ -73,6 +74,12 @@ export class WritableRawImage extends RawImage implements WritableSource {
   discard(offset: number, length: number): void {
     checkRange(this, offset, length);
     this.#target.discard?.(offset, length);
+  }
+  placeForWrite(offset: number, length: number): readonly Place[] {
+    checkRange(this, offset, length);
+    const t = this.#target;
+    const fd = t instanceof WritableFileSource && offset + length <= t.size ? t.reserve(offset, length) : -1;
+    return [{ length, fd, offset }];
   }
   flush(): void {
     this.#target.flush();

@@ -1,5 +1,5 @@
 import type { BlockSource } from '../../block/source.js';
-import type { Allocation, Findings, Piece } from '../mapped.js';
+import type { Allocation, Findings, PackedBlock, Piece } from '../mapped.js';
 
 /** One extent of a VMDK disk: a run of the guest's sectors, in a file of its own or in the image's. */
 export interface DiskExtent {
@@ -14,6 +14,7 @@ export interface DiskExtent {
   readComputed?(into: Uint8Array, offset: number, piece: Piece): void;
   /** Compressed extents: puts guest bytes into new grains; returns how many were taken. */
   writeComputed?(from: Uint8Array, offset: number, below: (into: Uint8Array, offset: number) => void): number;
+  writePacked?(blocks: readonly PackedBlock[]): void;
   allocate?(offset: number, length: number): Allocation;
   commit?(allocation: Allocation): void;
   markZero?(offset: number, length: number): number;

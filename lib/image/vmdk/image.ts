@@ -1,7 +1,7 @@
 import type { BlockSource } from '../../block/source.js';
-import { corrupt, hex } from '../../core/errors.js';
+import { corrupt, hex, unsupported } from '../../core/errors.js';
 import type { CheckResult, ImageInfo, OpenContext } from '../format.js';
-import { type Allocation, Findings, isImage, type Mapping, type Piece } from '../mapped.js';
+import { type Allocation, Findings, isImage, type Mapping, type PackedBlock, type Piece } from '../mapped.js';
 import { type Descriptor, NO_PARENT } from './descriptor.js';
 import type { DiskExtent } from './extent.js';
 import { ZeroExtent } from './flat.js';
@@ -70,6 +70,16 @@ export class VmdkMapping implements Mapping {
     const start = this.#starts[i]!;
     if (e.writeComputed === undefined || e.compressed !== true) return 0;
     return e.writeComputed(from, offset - start, (into, at) => below(into, at + start));
+  }
+
+  get packed(): boolean {
+    return this.extents.some((e) => e.compressed === true);
+  }
+  writePacked(blocks: readonly PackedBlock[]): void {
+    const e = this.extents[0];
+    if (this.extents.length !== 1 || e?.writePacked === undefined)
+      throw unsupported(`${this.file.label}: only disks of one compressed extent take compressed blocks`);
+    e.writePacked(blocks);
   }
 
   allocate(offset: number, length: number): Allocation {

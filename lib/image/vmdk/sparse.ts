@@ -4,7 +4,7 @@ import { alignUp } from '../../core/bytes.js';
 import { inflateZlib } from '../../core/codec.js';
 import { corrupt, GuestError, hex } from '../../core/errors.js';
 import { Lru } from '../../core/lru.js';
-import { type Allocation, BlockUse, type Findings, grow, type Piece, writable } from '../mapped.js';
+import { type Allocation, BlockUse, type Findings, grow, type PackedBlock, type Piece, writable } from '../mapped.js';
 import { EntryTable, TableCache, type TablePage } from '../tables.js';
 import type { DiskExtent } from './extent.js';
 import { GRAIN_MARKER_BYTES, GrainMarker, GTE_ZEROED, SECTOR } from './structs.js';
@@ -210,6 +210,32 @@ export class SparseExtent implements DiskExtent {
     file.write(record, at);
     this.#setEntry(index, sector);
     return n;
+  }
+
+  /** Grains that the caller compressed, one behind the other in one write. */
+  writePacked(blocks: readonly PackedBlock[]): void {
+    const g = this.grainBytes;
+    const file = writable(this.file);
+    const start = alignUp(file.size, SECTOR);
+    const head = this.layout.markers ? GRAIN_MARKER_BYTES : 0;
+    const all = new Uint8Array(blocks.reduce((n, b) => n + alignUp(head + b.data.length, SECTOR), 0));
+    let at = 0;
+    for (const b of blocks) {
+      if (this.layout.markers) {
+        const m = GrainMarker.at(all, at);
+        m.value = b.offset / SECTOR;
+        m.length = b.data.length;
+      }
+      all.set(b.data, at + head);
+      at += alignUp(head + b.data.length, SECTOR);
+    }
+    this.#sector(start + all.length);
+    file.write(all, start);
+    at = start;
+    for (const b of blocks) {
+      this.#setEntry(Math.floor(b.offset / g), at / SECTOR);
+      at += alignUp(head + b.data.length, SECTOR);
+    }
   }
 
   #sector(at: number): number {
