@@ -1,11 +1,66 @@
-import { Lru } from '../core/lru.js';
 import { type BlockSource, checkRange, type Range, type Run } from './source.js';
+
+/** One cached block: in its source's map, and in the pool's list from most to least recently used. */
+interface Entry {
+  readonly owner: Map<number, Entry>;
+  readonly index: number;
+  readonly block: Uint8Array;
+  newer: Entry | undefined;
+  older: Entry | undefined;
+}
+
+/** Blocks of many sources under one bound in bytes: the least recently used block of any of them leaves first. */
+export class BlockPool {
+  #newest: Entry | undefined;
+  #oldest: Entry | undefined;
+  #bytes = 0;
+  constructor(readonly bound: number) {}
+  /** Bytes held now. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  use(e: Entry): void {
+    if (e === this.#newest) return;
+    this.#unlink(e);
+    this.#push(e);
+  }
+  add(owner: Map<number, Entry>, index: number, block: Uint8Array): void {
+    const e: Entry = { owner, index, block, newer: undefined, older: undefined };
+    owner.set(index, e);
+    this.#push(e);
+    this.#bytes += block.length;
+    while (this.#bytes > this.bound && this.#oldest !== undefined && this.#oldest !== e) this.remove(this.#oldest);
+  }
+  remove(e: Entry): void {
+    this.#unlink(e);
+    e.owner.delete(e.index);
+    this.#bytes -= e.block.length;
+  }
+  #push(e: Entry): void {
+    e.older = this.#newest;
+    if (this.#newest !== undefined) this.#newest.newer = e;
+    this.#newest = e;
+    this.#oldest ??= e;
+  }
+  #unlink(e: Entry): void {
+    if (e.newer !== undefined) e.newer.older = e.older;
+    else this.#newest = e.older;
+    if (e.older !== undefined) e.older.newer = e.newer;
+    else this.#oldest = e.newer;
+    e.newer = undefined;
+    e.older = undefined;
+  }
+}
+
+/** The cache that all devices of this process share: however many images are open, metadata takes no more than this. */
+const shared = new BlockPool(48 << 20);
 
 export interface CacheOptions {
   /** Bytes of one cached block, a power of two. */
   readonly blockSize?: number;
-  /** Bytes held at most. */
-  readonly bound?: number;
+  /** Instead of the pool that all sources share. */
+  readonly pool?: BlockPool;
   /** Reads of at least this many bytes pass by the cache: file data. */
   readonly bypass?: number;
 }
@@ -20,7 +75,8 @@ export class CachedSource implements BlockSource {
   readonly sectorSize: number;
   readonly blockSize: number;
   readonly #bypass: number;
-  readonly #lru: Lru<number, Uint8Array>;
+  readonly #pool: BlockPool;
+  readonly #blocks = new Map<number, Entry>();
   #lastIndex = -1;
   #lastBlock: Uint8Array | undefined;
 
@@ -33,17 +89,19 @@ export class CachedSource implements BlockSource {
     this.sectorSize = below.sectorSize;
     this.blockSize = options.blockSize ?? 16384;
     this.#bypass = options.bypass ?? 131072;
-    this.#lru = new Lru(options.bound ?? 16 << 20);
+    this.#pool = options.pool ?? shared;
   }
 
   #load(index: number): Uint8Array {
     if (index === this.#lastIndex) return this.#lastBlock!;
-    let b = this.#lru.get(index);
+    const e = this.#blocks.get(index);
+    let b = e?.block;
+    if (e !== undefined) this.#pool.use(e);
     if (b === undefined) {
       const start = index * this.blockSize;
       b = new Uint8Array(Math.min(this.blockSize, this.size - start));
       this.below.read(b, start);
-      this.#lru.set(index, b, this.blockSize);
+      this.#pool.add(this.#blocks, index, b);
     }
     this.#lastIndex = index;
     this.#lastBlock = b;
@@ -84,7 +142,7 @@ export class CachedSource implements BlockSource {
     this.below.prefetch?.(ranges);
   }
   close(): void {
-    this.#lru.clear();
+    for (const e of [...this.#blocks.values()]) this.#pool.remove(e);
     this.#lastIndex = -1;
     this.#lastBlock = undefined;
   }

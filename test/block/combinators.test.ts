@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { CachedSource } from '../../lib/block/cache.js';
+import { BlockPool, CachedSource } from '../../lib/block/cache.js';
 import { MemorySource } from '../../lib/block/memory.js';
 import { Overlay } from '../../lib/block/overlay.js';
 import { type BlockSource, mapAll, readAt } from '../../lib/block/source.js';
@@ -62,10 +62,26 @@ describe('sources stacked on sources', () => {
     );
   });
   it('a cache of blocks, with reads that pass it by', () => {
-    const cached = new CachedSource(new MemorySource(a), { blockSize: 512, bound: 2048, bypass: 3000 });
+    const cached = new CachedSource(new MemorySource(a), { blockSize: 512, pool: new BlockPool(2048), bypass: 3000 });
     behavesAs(cached, a);
     expect(Buffer.compare(cached.view(500, 30), a.subarray(500, 530))).toBe(0);
   });
+});
+
+it('many sources share one pool, and never more than its bound is held', () => {
+  const pool = new BlockPool(10_000);
+  const models = [1, 2, 3].map((i) => bytes(20_000, i));
+  const cached = models.map((m) => new CachedSource(new MemorySource(m), { blockSize: 1024, pool }));
+  fc.assert(
+    fc.property(fc.nat(2), fc.nat(19_990), (which, at) => {
+      expect(Buffer.compare(readAt(cached[which]!, at, 10), models[which]!.subarray(at, at + 10))).toBe(0);
+      expect(pool.bytes).toBeLessThanOrEqual(10_000);
+    }),
+    { numRuns: 500, seed: 6 },
+  );
+  expect(pool.bytes).toBeGreaterThan(8000);
+  for (const c of cached) c.close();
+  expect(pool.bytes).toBe(0);
 });
 
 it('an overlay reads as a copy that was written to, whether its blocks are in memory or spilled to a file', () => {
