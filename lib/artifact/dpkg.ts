@@ -1,11 +1,14 @@
-import type { Package } from './package.js';
+import { type Package, present } from './package.js';
 import { packageVersion } from './package-version.js';
 
 /**
  * dpkg's status file (deb-control(5) paragraphs): the packages whose state is "installed".  Also opkg's, which has the
  * same form, and the one-package files of distroless images (/var/lib/dpkg/status.d/NAME).
  */
-export function parseDpkgStatus(text: string, options: { readonly anyState?: boolean } = {}): Package[] {
+export function parseDpkgStatus(
+  text: string,
+  options: { readonly anyState?: boolean; readonly format?: 'deb' | 'opkg' } = {},
+): Package[] {
   const out: Package[] = [];
   for (const paragraph of paragraphs(text)) {
     const name = paragraph.get('package')?.trim();
@@ -15,24 +18,30 @@ export function parseDpkgStatus(text: string, options: { readonly anyState?: boo
     const state = paragraph.get('status')?.split(/\s+/);
     if (state === undefined ? options.anyState !== true : !state.includes('installed')) continue;
     // "Source: name (version)"
-    const source = paragraph.get('source')?.replace(/\s*\(.*$/, '');
+    const source = /^([^\s(]+)(?:\s*\(([^)]*)\))?/.exec(paragraph.get('source') ?? '');
     const description = paragraph.get('description') ?? '';
     const newline = description.indexOf('\n');
     const size = Number(paragraph.get('installed-size'));
-    const maintainer = paragraph.get('maintainer');
-    const url = paragraph.get('homepage');
-    out.push({
-      format: 'deb',
-      name,
-      ...packageVersion(version),
-      arch: paragraph.get('architecture')?.trim() ?? '',
-      ...(source === undefined || source === '' ? {} : { sourcePackage: source }),
-      ...(description === '' ? {} : { summary: newline < 0 ? description : description.slice(0, newline) }),
-      ...(newline < 0 ? {} : { description: foldedText(description.slice(newline + 1)) }),
-      ...(maintainer === undefined ? {} : { publisher: maintainer }),
-      ...(url === undefined ? {} : { url }),
-      ...(Number.isFinite(size) && size > 0 ? { installedSize: size * 1024 } : {}),
-    });
+    const installed = Number(paragraph.get('installed-time'));
+    const format = options.format ?? 'deb';
+    out.push(
+      present({
+        format,
+        name,
+        ...packageVersion(version),
+        arch: paragraph.get('architecture')?.trim() ?? '',
+        sourcePackage: source?.[1],
+        sourceVersion: source?.[2],
+        summary: description === '' ? undefined : newline < 0 ? description : description.slice(0, newline),
+        description: newline < 0 ? undefined : foldedText(description.slice(newline + 1)),
+        publisher: paragraph.get('maintainer'),
+        url: paragraph.get('homepage'),
+        license: paragraph.get('license'),
+        // Kilobytes for dpkg, bytes for opkg.
+        installedSize: size > 0 ? (format === 'deb' ? size * 1024 : size) : undefined,
+        installedAt: installed > 0 ? installed : undefined,
+      }),
+    );
   }
   return out;
 }
