@@ -1,6 +1,6 @@
 /** The public API of guestwright.  Tools use this and nothing below it. */
 
-export { hasCodec } from './addon/codec.js';
+export { codecAddon, hasCodec } from './addon/codec.js';
 export { addonState, loadTarget, packageRoot } from './addon/load.js';
 export { hasSysio } from './addon/sysio.js';
 export type { Package } from './artifact/package.js';

@@ -26,7 +26,9 @@ export function inspect(storage: Storage): readonly GuestOs[] {
     if (node.signature?.type === 'swap') continue;
     try {
       const fs = storage.open(node);
-      found.push({ node, fs, ...classify(new Tree(fs)) });
+      const role = classify(new Tree(fs));
+      debug('inspect', () => `${node.device}: ${role.role}${role.type === undefined ? '' : ` of ${role.type}`}`);
+      found.push({ node, fs, ...role });
     } catch (e) {
       if (!isPassable(e)) throw e;
       debug('inspect', () => `${node.device}: ${explain(e)}`);

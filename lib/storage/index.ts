@@ -110,6 +110,7 @@ export class Storage {
       }
     }
     if (node.table !== undefined) {
+      debug('storage', () => `${node.device}: ${scheme!.name} partition table, ${node.table!.partitions.length} partitions`);
       for (const p of node.table.partitions) {
         const device = `${node.device}${p.number}`;
         const child = this.#add({
@@ -131,11 +132,13 @@ export class Storage {
       if (member === undefined) continue;
       node.member = { ...member, device: node.device };
       node.manager = m;
+      debug('storage', () => `${node.device}: ${member.type}, ${member.uuid}`);
       node.signature = { type: member.type, uuid: member.uuid };
       return;
     }
     const signature = probeFileSystem(source) ?? knownSignature(source);
     if (signature !== undefined) node.signature = signature;
+    debug('storage', () => `${node.device}: ${signature?.type ?? 'unknown content'}`);
   }
 
   /** Volumes can hold members of further groups (a PV on an LV, LVM in LUKS), so this goes on until nothing new appears. */
@@ -305,6 +308,7 @@ export class Storage {
       });
     }
     const fs = within({ device: node.device }, () => driver.open(node.source!, options));
+    debug('storage', () => `${node.device}: opened by the ${driver.name} driver${fs.problems.map((p) => `; ${p}`).join('')}`);
     if (options === undefined) this.#open.set(node.device, fs);
     return fs;
   }

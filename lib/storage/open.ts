@@ -1,5 +1,6 @@
 import { HttpSource } from '../block/http.js';
 import { Window } from '../block/window.js';
+import { debug } from '../core/log.js';
 import type { Image } from '../image/format.js';
 import { type OpenImageOptions, openImage, registerSourceOpener } from '../image/open.js';
 import type { KeyRing } from '../volume/manager.js';
@@ -29,6 +30,11 @@ export function openStorage(
       disks.map((d) => {
         const image = openImage(d.path, { ...options, ...(d.format === undefined ? {} : { format: d.format }) });
         opened.push(image);
+        debug(
+          'image',
+          () =>
+            `${d.path}: ${image.format}, ${image.size} bytes${image.backing === undefined ? '' : `, backing file ${image.backing.label}`}`,
+        );
         const source =
           d.sectorSize === undefined || d.sectorSize === image.sectorSize ? image : new SectorView(image, d.sectorSize);
         return { source, path: d.path };

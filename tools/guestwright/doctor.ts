@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import picocolors from 'picocolors';
-import { addonState, hasCodec, hasSysio, nativeZstd } from '../../lib/index.js';
+import { addonState, codecAddon, hasCodec, hasSysio, nativeZstd } from '../../lib/index.js';
 import { columns, json, out } from '../shared/output.js';
 import { common, jsonOption, type Tool, version } from '../shared/tool.js';
 
