@@ -55,12 +55,14 @@ function deviceNode(path: string): { readonly ok: boolean; readonly found: strin
   }
 }
 
+const NO_ZSTD = 'loaded, without libzstd (apt-get install libzstd-dev, then npm run build:native)';
+
 function target(name: string, loaded: boolean, purpose: string): Finding {
   const s = addonState(name);
   return {
     what: `addon: ${name}`,
     ok: loaded,
-    found: s.loaded ? 'loaded' : s.reason,
+    found: s.loaded ? (name === 'codec' && codecAddon()?.zstd === false ? NO_ZSTD : 'loaded') : s.reason,
     for: purpose,
     ...(loaded ? {} : { remedy: 'apt-get install build-essential python3, then npm run build:native' }),
   };
