@@ -1,5 +1,6 @@
 import { corrupt, hex } from '../../core/errors.js';
 import { limits } from '../../core/limits.js';
+import { Lru } from '../../core/lru.js';
 import type { Fork, Inode } from './inode.js';
 import { BMBT_HEADER, BMBT_LAYOUT, BMBT_MAGIC, FORMAT } from './structs.js';
 
@@ -91,9 +92,13 @@ export function mapOf(inode: Inode, fork: Fork): ExtentMap {
   throw inode.corrupt(`a ${inode.kind} has a fork of format ${fork.format}`);
 }
 
-/** A tree of extents; the leaf used last is kept, since files are mostly read in order. */
+/** Decoded records one tree keeps. */
+const RECORDS_KEPT = 1 << 14;
+
+/** A tree of extents.  Decoded leaves are kept: files are mostly read in order, but names of a directory are looked up anywhere. */
 class Tree implements ExtentMap {
   #leaf: Leaf | undefined;
+  readonly #leaves = new Lru<number, Leaf>(RECORDS_KEPT);
 
   constructor(
     private readonly inode: Inode,
@@ -133,6 +138,8 @@ class Tree implements ExtentMap {
       if (logical < from || logical >= to) throw inode.corrupt('the keys of its tree of extents are out of order');
       const block = key(d, keys + room * 8 + (lo - 1) * 8);
       const at = volume.offsetOf(block, 1, `inode ${inode.ino}, tree of extents`);
+      const kept = level === 1 ? this.#leaves.get(at) : undefined;
+      if (kept !== undefined && logical >= kept.from && logical < kept.to) return kept;
       const b = volume.cache.view(at, volume.blockSize);
       const bad = (problem: string) =>
         corrupt(`xfs: inode ${inode.ino}, tree of extents at ${hex(at)}: ${problem}`, { offset: at });
@@ -147,7 +154,9 @@ class Tree implements ExtentMap {
       room = Math.floor((volume.blockSize - keys) / RECORD);
       if (level === 0) {
         if (count > room) throw bad(`has ${count} extents, there is room for ${room}`);
-        return new Leaf(inode, b, keys, count, from, to);
+        const leaf = new Leaf(inode, b, keys, count, from, to);
+        this.#leaves.set(at, leaf, Math.max(1, count));
+        return leaf;
       }
     }
   }

@@ -18,6 +18,7 @@ const DOT = 0x2e;
 export class XfsNode implements Node {
   #inode: Inode | undefined;
   #contents: Contents | undefined;
+  #directory: Directory | undefined;
 
   constructor(
     private readonly volume: Volume,
@@ -37,8 +38,12 @@ export class XfsNode implements Node {
     return this.inode.stat();
   }
 
+  #names(): Directory {
+    return (this.#directory ??= new Directory(this.inode));
+  }
+
   *entries(): Generator<readonly Entry[]> {
-    const directory = new Directory(this.inode);
+    const directory = this.#names();
     let list: Entry[] = [];
     const visit: Visit = (b, at, length, ino, type) => {
       if (b[at] === DOT && (length === 1 || (length === 2 && b[at + 1] === DOT))) return false;
@@ -58,7 +63,7 @@ export class XfsNode implements Node {
   }
 
   child(name: string): Node | undefined {
-    const ino = lookup(new Directory(this.inode), name);
+    const ino = lookup(this.#names(), name);
     return ino === undefined ? undefined : new XfsNode(this.volume, ino);
   }
 
