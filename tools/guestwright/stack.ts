@@ -176,7 +176,7 @@ function print(root: StackNode & { readonly format?: Record<string, unknown> | u
       default:
         return [
           c.bold(n.device ?? n.kind),
-          c.cyan(type),
+          type === '' ? '' : c.cyan(type),
           n.name === undefined ? '' : `"${printable(n.name)}"`,
           size,
           n.detail === undefined ? '' : c.dim(n.detail),
