@@ -146,15 +146,17 @@ function printer(o: { readonly csv: boolean; readonly human: boolean; readonly i
     const [a, b, c, d] = values as [string, string, string, string];
     if (name.length > 36) out.line(name);
     out.line(
-      `${(name.length > 36 ? '' : name).padEnd(36)} ${a.padStart(10)} ${b.padStart(10)} ${c.padStart(10)} ${d.padStart(5)}`,
+      `${(name.length > 36 ? '' : name).padEnd(36)}${a.padStart(10)} ${b.padStart(10)} ${c.padStart(10)} ${d.padStart(5)}`,
     );
   };
+  // For people as df has it, "10%"; in CSV one decimal, "9.5".
+  const share = (total: number, free: number) =>
+    o.csv ? (total > 0 ? 100 - (100 * free) / total : 0).toFixed(1) : `${percent(total, free)}%`;
   const values = (u: Usage): string[] => {
-    if (o.inodes)
-      return [String(u.files), String(u.files - u.freeFiles), String(u.freeFiles), `${percent(u.files, u.freeFiles)}%`];
+    if (o.inodes) return [String(u.files), String(u.files - u.freeFiles), String(u.freeFiles), share(u.files, u.freeFiles)];
     const size = (blocks: number) =>
       o.human ? humanSize(blocks * u.blockSize) : String(Math.floor((blocks * u.blockSize) / 1024));
-    return [size(u.blocks), size(u.blocks - u.free), size(u.available), `${percent(u.blocks, u.free)}%`];
+    return [size(u.blocks), size(u.blocks - u.free), size(u.available), share(u.blocks, u.free)];
   };
   return {
     head: () => (o.csv ? out.line(csvRow(['VirtualMachine', 'Filesystem', ...heads])) : line('Filesystem', heads)),

@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander';
 import { GuestError, humanSize, type Storage, type StorageNode } from '../lib/index.js';
 import { GuestOptions } from './shared/guest.js';
-import { columns, csvRow, json, out, printable } from './shared/output.js';
+import { columns, columnWidths, csvRow, json, out, printable } from './shared/output.js';
 import { common, jsonOption, type Tool } from './shared/tool.js';
 
 type RowType = 'filesystem' | 'subvolume' | 'lv' | 'vg' | 'pv' | 'partition' | 'device';
@@ -15,6 +15,8 @@ interface Row {
   readonly parents: readonly string[];
   readonly uuid?: string;
 }
+
+const MAX_WIDTH = 72;
 
 const SECTIONS = ['filesystems', 'lvs', 'vgs', 'pvs', 'parts', 'blkdevs'] as const;
 type Section = (typeof SECTIONS)[number];
@@ -168,7 +170,11 @@ export const tool: Tool = {
       const table = rows.map((r) => fields.map((f) => f(r)));
       if (heads.length > 1 && title) table.unshift(heads);
       if (csv) for (const r of table) out.line(csvRow(r));
-      else for (const l of columns(table)) out.line(l);
+      else {
+        // As the original: two spaces between columns, one where that would make the line too long.
+        const width = columnWidths(table).reduce((n, w) => n + w + 2, -2);
+        for (const l of columns(table, { gap: width > MAX_WIDTH ? ' ' : '  ' })) out.line(l);
+      }
       return 0;
     };
   },

@@ -11,13 +11,19 @@ export function parseSize(text: string, what = 'size'): number {
   return n;
 }
 
-/** df -h style: powers of 1024, one decimal below ten, rounded up as coreutils does: "1.5G", "20K", "512". */
+/**
+ * Powers of 1024, rounded to the nearest, one decimal below ten: "1.5G", "20K", "512".  As the virt tools print it; df
+ * and ls of coreutils round up.
+ */
 export function humanSize(bytes: number): string {
   if (bytes < 1024) return `${bytes}`;
   let n = bytes;
   let u = 0;
   for (; n >= 1024 && u < 6; u++) n /= 1024;
-  const r = n < 10 ? Math.ceil(n * 10) / 10 : Math.ceil(n);
-  if (r >= 1024) return `1.0${'KMGTPE'[u] ?? ''}`;
-  return `${n < 10 && r < 10 ? r.toFixed(1) : Math.ceil(r)}${'KMGTPE'[u - 1]}`;
+  if (Math.round(n) >= 1024 && u < 6) {
+    n /= 1024;
+    u++;
+  }
+  const tenth = Math.round(n * 10) / 10;
+  return `${tenth < 10 ? tenth.toFixed(1) : Math.round(n)}${'KMGTPE'[u - 1]}`;
 }

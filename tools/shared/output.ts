@@ -49,13 +49,18 @@ export const warn = (text: string): void => writeAll(2, encodeName(`${text}\n`))
 export const csvField = (v: string): string => (/[",\n\r]/.test(v) ? `"${v.replaceAll('"', '""')}"` : v);
 export const csvRow = (fields: readonly string[]): string => fields.map(csvField).join(',');
 
+export function columnWidths(rows: readonly (readonly string[])[]): readonly number[] {
+  const widths: number[] = [];
+  for (const r of rows) for (const [i, v] of r.entries()) widths[i] = Math.max(widths[i] ?? 0, v.length);
+  return widths;
+}
+
 /** Columns padded to their widest value, two spaces apart unless said; the last one is not padded. */
 export function columns(
   rows: readonly (readonly string[])[],
   options: { readonly right?: readonly number[]; readonly gap?: string } = {},
 ): string[] {
-  const widths: number[] = [];
-  for (const r of rows) for (const [i, v] of r.entries()) widths[i] = Math.max(widths[i] ?? 0, v.length);
+  const widths = columnWidths(rows);
   return rows.map((r) =>
     r
       .map((v, i) => (options.right?.includes(i) ? v.padStart(widths[i]!) : i === r.length - 1 ? v : v.padEnd(widths[i]!)))

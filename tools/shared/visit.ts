@@ -87,7 +87,8 @@ export class VisitOptions {
       const rdev = stat.rdev ?? { major: 0, minor: 0 };
       out.push('0:0', String(stat.ino), String(stat.links), `${rdev.major}:${rdev.minor}`, String(stat.blocks));
     }
-    if (this.checksum !== undefined) out.push(node.kind === 'file' ? checksumOf(node, this.checksum) : '-');
+    if (this.checksum !== undefined && node.kind === 'file') out.push(checksumOf(node, this.checksum));
+    else if (this.checksum !== undefined && this.csv) out.push('');
     out.push(path);
     if (node.kind === 'symlink') out.push(...(this.csv ? [node.target()] : ['->', node.target()]));
     return out;
