@@ -6,22 +6,10 @@ import { columns, csvRow, json, out } from './shared/output.js';
 import { common, jsonOption, type Tool } from './shared/tool.js';
 import { checksumOf, modeText, VisitOptions } from './shared/visit.js';
 
-/** /etc/passwd or /etc/group of the guest: number → name. */
-function names(tree: Tree, file: string): ReadonlyMap<number, string> {
-  const map = new Map<number, string>();
-  for (const line of (tree.text(file) ?? '').split('\n')) {
-    const f = line.split(':');
-    if (f.length > 2 && !map.has(Number(f[2]))) map.set(Number(f[2]), f[0]!);
-  }
-  return map;
-}
-
-/** ls -la: "total" in 1K blocks, then mode, links, owner, group, size or device, time, name. */
+/** ls -lan (ids as numbers, as they have always been here): "total" in 1K blocks, then mode, links, owner, group, size or device, time, name. */
 function longListing(tree: Tree, directory: string): string[] {
   const place = tree.get(directory);
   if (place.node.kind !== 'directory') throw new GuestError('not-a-directory', 'not a directory', { path: directory });
-  const users = names(tree, '/etc/passwd');
-  const groups = names(tree, '/etc/group');
   const entries: [string, Node][] = [
     ['.', place.node],
     ['..', tree.get(`${place.path}/..`).node],
@@ -37,8 +25,8 @@ function longListing(tree: Tree, directory: string): string[] {
     return [
       modeText(s.mode, node.kind) + acl,
       String(s.links),
-      users.get(s.uid) ?? String(s.uid),
-      groups.get(s.gid) ?? String(s.gid),
+      String(s.uid),
+      String(s.gid),
       size,
       lsTime(s.mtime.sec, now),
       node.kind === 'symlink' ? `${name} -> ${node.target()}` : name,
@@ -130,7 +118,8 @@ function list(
     out.line(o.visit.csv ? csvRow(fields) : fields.join(' '));
   };
   if (o.long) show(start.node, start.path);
-  const prefix = start.path === '/' ? 1 : start.path.length + 1;
+  // As find in libguestfs: what follows the directory as it was named, so "/etc" gives "/passwd", "/etc/" gives "passwd".
+  const prefix = start.path === '/' ? 1 : start.path.length + (directory.endsWith('/') ? 1 : 0);
   for (const step of tree.walk(directory)) {
     if (o.long) show(step.node, step.path);
     else out.line(step.path.slice(prefix));

@@ -78,7 +78,8 @@ describe('virt-ls', () => {
   itNeeds('mke2fs')('plain, recursive and with every column', () => {
     const m = ['-a', smallDisk(), '-m', '/dev/sda'];
     expect(tool('virt-ls', [...m, '/']).stdout).toBe('etc\nlost+found\nsub\n');
-    expect(tool('virt-ls', ['-R', ...m, '/sub']).stdout).toBe('big\ndeeper\ndeeper/ünïcode name\nhard\nlink\nsparse\n');
+    expect(tool('virt-ls', ['-R', ...m, '/sub']).stdout).toBe('/big\n/deeper\n/deeper/ünïcode name\n/hard\n/link\n/sparse\n');
+    expect(tool('virt-ls', ['-R', ...m, '/etc/']).stdout).toBe('hello\n');
     const lines = tool('virt-ls', ['-lR', '--checksum=sha256', '--time-t', '--uids', ...m, '/']).stdout.split('\n');
     const sha = createHash('sha256').update('hello\n').digest('hex');
     const hello = lines.find((l) => l.endsWith(' /etc/hello'))!;

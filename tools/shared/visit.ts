@@ -2,6 +2,8 @@ import { createHash } from 'node:crypto';
 import { type Command, Option } from 'commander';
 import { crcOfStream, GuestError, humanSize, type Kind, type Node, type Stat, type Time } from '../../lib/index.js';
 
+const TIME_WIDTH = { date: 0, seconds: 10, relative: 8, days: 3 } as const;
+
 /** The columns that virt-ls -lR and virt-diff share, in their order. */
 export class VisitOptions {
   csv = false;
@@ -81,8 +83,9 @@ export class VisitOptions {
       pad(this.human ? humanSize(stat.size) : String(stat.size), 10),
     ];
     if (this.uids) out.push(pad(String(stat.uid), 4), pad(String(stat.gid), 4));
+    // Times are padded in CSV too, as they have always been.
     if (this.times)
-      out.push(...[stat.atime, stat.mtime, stat.ctime].map((t) => pad(this.time(t), this.timeFormat === 'date' ? 0 : 8)));
+      out.push(...[stat.atime, stat.mtime, stat.ctime].map((t) => this.time(t).padStart(TIME_WIDTH[this.timeFormat])));
     if (this.extraStats) {
       const rdev = stat.rdev ?? { major: 0, minor: 0 };
       out.push('0:0', String(stat.ino), String(stat.links), `${rdev.major}:${rdev.minor}`, String(stat.blocks));
