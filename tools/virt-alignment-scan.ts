@@ -78,9 +78,9 @@ export const tool: Tool = {
       else if (!quiet)
         for (const r of rows) {
           const name = (r.guest === undefined ? '' : `${r.guest}:`) + r.device;
-          const alignment =
-            r.alignment < 1024 ? `${String(r.alignment).padStart(5)}    ` : `${String(r.alignment / 1024).padStart(5)}K   `;
-          out.line(`${name.padEnd(12)} ${String(r.start).padStart(12)} ${alignment.padStart(12)} ${verdict(r.alignment)}`);
+          const value =
+            r.alignment < 1024 ? `${String(r.alignment).padStart(12)} ` : `${String(r.alignment / 1024).padStart(12)}K`;
+          out.line(`${name} ${String(r.start).padStart(12)} ${value}   ${verdict(r.alignment)}`);
         }
       const worst = Math.min(...rows.map((r) => r.alignment));
       return worst < 4096 ? 3 : worst < 65536 ? 2 : 0;

@@ -31,7 +31,8 @@ function application(p: Package): Element {
       el('url', p.url),
       el('source_package', p.sourcePackage),
       el('summary', p.summary),
-      el('description', p.description),
+      // dpkg's own mark for an empty line, as it has always been here.
+      el('description', p.format === 'deb' ? p.description?.replace(/^$/gm, '.') : p.description),
     ],
   };
 }

@@ -15,14 +15,20 @@ export const el = (
 // XML 1.0, section 2.2: anything but tab, newline, return and these ranges is no character.
 const NO_CHAR = /[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/gu;
 const escapeText = (s: string) =>
-  s.replace(NO_CHAR, '\ufffd').replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('\r', '&#13;');
+  s
+    .replace(NO_CHAR, '\ufffd')
+    .replaceAll('&', '&amp;')
+    .replaceAll('<', '&lt;')
+    .replaceAll('>', '&gt;')
+    .replaceAll('"', '&quot;')
+    .replaceAll('\r', '&#13;');
 
 export function xml(root: Element): string {
   const lines = ['<?xml version="1.0"?>'];
   const write = (e: Element, indent: string) => {
     const attributes = Object.entries(e.attributes ?? {})
       .filter(([, v]) => v !== undefined)
-      .map(([k, v]) => ` ${k}="${escapeText(v!).replaceAll('"', '&quot;').replaceAll('\n', '&#10;').replaceAll('\t', '&#9;')}"`)
+      .map(([k, v]) => ` ${k}="${escapeText(v!).replaceAll('\n', '&#10;').replaceAll('\t', '&#9;')}"`)
       .join('');
     const children = (e.children ?? []).filter((c): c is Element => c !== undefined);
     if (e.text !== undefined) lines.push(`${indent}<${e.tag}${attributes}>${escapeText(e.text)}</${e.tag}>`);
