@@ -42,6 +42,19 @@ export { StagedOutput } from './ops/img/output.js';
 export { type RebaseOptions, rebase } from './ops/img/rebase.js';
 export { Secrets } from './ops/img/secrets.js';
 export { type ImageSpec, openSpec, openSpecWritable, parseImageSpec, type SpecOptions } from './ops/img/spec.js';
+export {
+  type Boot,
+  formatRecord,
+  GuestLog,
+  isoTime,
+  LOG_FORMATS,
+  type LogFilter,
+  type LogFormat,
+  type LogPosition,
+  type LogRecord,
+  parsePriorities,
+  parseWhen,
+} from './ops/log/index.js';
 export { type PackOptions, packTree } from './ops/tar/pack.js';
 export { Storage, type StorageNode } from './storage/index.js';
 export { type DiskSpec, openStorage } from './storage/open.js';
