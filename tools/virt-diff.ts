@@ -127,16 +127,18 @@ export const tool: Tool = {
 type Unified = (p: Side, q: Side, path: string) => string | undefined;
 
 function print(d: Difference, visit: VisitOptions, xattrs: boolean, unified: Unified): void {
-  const side = d.kind === 'changed' ? d.after : d.side;
+  // Of a changed file, what it was.
+  const side = d.kind === 'changed' ? d.before : d.side;
   const sign = d.kind === 'removed' ? '-' : d.kind === 'added' ? '+' : '=';
   const fields = [sign, ...visit.fields(side.node, side.stat, d.path)];
   out.line(visit.csv ? csvRow(fields) : fields.join(' '));
   if (xattrs && !visit.csv)
     for (const [name, value] of side.node.attributes()) out.line(`#   ${name}=0x${Buffer.from(value).toString('hex')}`);
   if (d.kind !== 'changed' || visit.csv) return;
-  if (d.contents) {
-    const text = unified(d.before, d.after, d.path);
+  if (d.before.node.kind === 'file' && d.after.node.kind === 'file') {
+    const text = d.contents ? unified(d.before, d.after, d.path) : undefined;
     if (text !== undefined && text !== '') out.write(text.endsWith('\n') ? text : `${text}\n`);
+    out.line('@@ End of diff @@');
   }
   const link = d.fields.includes('link') ? [`# link: ${d.before.node.target()} -> ${d.after.node.target()}`] : [];
   for (const l of [...link, `# changed: ${d.fields.join(' ')}`]) out.line(l);

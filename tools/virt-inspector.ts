@@ -16,15 +16,24 @@ import { json, out } from './shared/output.js';
 import { common, jsonOption, type Tool } from './shared/tool.js';
 import { type Element, el, xml } from './shared/xml.js';
 
+/** libguestfs cuts a Debian version at its first dash; policy (and the rest of this program) at its last. */
+function firstDash(p: Package): { version: string; release: string } {
+  if (p.format !== 'deb' || p.release === '') return p;
+  const all = `${p.version}-${p.release}`;
+  const dash = all.indexOf('-');
+  return { version: all.slice(0, dash), release: all.slice(dash + 1) };
+}
+
 /** As libguestfs orders it: an epoch of 0 and empty fields are left out. */
 function application(p: Package): Element {
+  const { version, release } = firstDash(p);
   return {
     tag: 'application',
     children: [
       el('name', p.name),
       p.epoch === 0 ? undefined : el('epoch', String(p.epoch)),
-      p.version === '' ? undefined : el('version', p.version),
-      p.release === '' ? undefined : el('release', p.release),
+      version === '' ? undefined : el('version', version),
+      release === '' ? undefined : el('release', release),
       p.arch === '' ? undefined : el('arch', p.arch),
       // For rpm, the vendor; a Debian maintainer is no publisher.
       p.format === 'rpm' ? el('publisher', p.publisher) : undefined,
@@ -72,15 +81,17 @@ function describe(
         }),
       },
       packages === undefined || packages.length === 0 ? undefined : { tag: 'applications', children: packages.map(application) },
+      // Lines of 72 characters, ended as MIME ends them: so this has always been written.
       icon === undefined
         ? undefined
-        : el(
-            'icon',
-            `\n${Buffer.from(icon)
-              .toString('base64')
-              .replace(/(.{76})/g, '$1\n')
-              .trimEnd()}\n`,
-          ),
+        : {
+            tag: 'icon',
+            raw: (
+              Buffer.from(icon)
+                .toString('base64')
+                .match(/.{1,72}/g) ?? []
+            ).join('\r\n'),
+          },
     ],
   };
 }

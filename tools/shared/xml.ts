@@ -4,6 +4,8 @@ export interface Element {
   readonly attributes?: Readonly<Record<string, string | undefined>>;
   readonly children?: readonly (Element | undefined)[];
   readonly text?: string;
+  /** Text that is known to need no escapes. */
+  readonly raw?: string;
 }
 
 export const el = (
@@ -31,7 +33,8 @@ export function xml(root: Element): string {
       .map(([k, v]) => ` ${k}="${escapeText(v!).replaceAll('\n', '&#10;').replaceAll('\t', '&#9;')}"`)
       .join('');
     const children = (e.children ?? []).filter((c): c is Element => c !== undefined);
-    if (e.text !== undefined) lines.push(`${indent}<${e.tag}${attributes}>${escapeText(e.text)}</${e.tag}>`);
+    if (e.raw !== undefined) lines.push(`${indent}<${e.tag}${attributes}>${e.raw}</${e.tag}>`);
+    else if (e.text !== undefined) lines.push(`${indent}<${e.tag}${attributes}>${escapeText(e.text)}</${e.tag}>`);
     else if (children.length === 0) lines.push(`${indent}<${e.tag}${attributes}/>`);
     else {
       lines.push(`${indent}<${e.tag}${attributes}>`);
