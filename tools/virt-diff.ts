@@ -35,6 +35,7 @@ export const tool: Tool = {
     const second = new GuestOptions();
     first.addOptions(command, { mount: true });
     const visit = new VisitOptions().addOptions(command);
+    visit.atime = false;
     let all = false;
     let atime = false;
     let directoryLinks = false;
@@ -64,6 +65,7 @@ export const tool: Tool = {
     });
     flag('--atime', 'report changed access times', () => {
       atime = true;
+      visit.atime = true;
     });
     flag('--dir-links', 'report changed link counts of directories', () => {
       directoryLinks = true;
@@ -94,11 +96,14 @@ export const tool: Tool = {
         const a = textOf(p.node, path);
         const b = textOf(q.node, path);
         if (a === undefined || b === undefined) return undefined;
-        // The file names are in the line above already.
-        return createTwoFilesPatch(path, path, a, b, undefined, undefined, { context: 3, timeout: 2000 })
-          ?.split('\n')
-          .slice(3)
-          .join('\n');
+        const patch = createTwoFilesPatch(path, path, a, b, undefined, undefined, { context: 3, timeout: 2000 });
+        // From the first hunk on (the file's name is in the line above already); a count of 1 is left out, as diff does.
+        const start = patch?.search(/^@@ /m) ?? -1;
+        if (patch === undefined || start < 0) return undefined;
+        return patch
+          .slice(start)
+          .replace(/^(@@ -[0-9]+),1 /gm, '$1 ')
+          .replace(/^(@@ .*\+[0-9]+),1 @@/gm, '$1 @@');
       };
       const found: unknown[] = [];
       const show = (d: Difference | undefined) => {

@@ -9,6 +9,8 @@ export class VisitOptions {
   csv = false;
   human = false;
   times = false;
+  /** Among the times, also that of access. */
+  atime = true;
   /** As dates, seconds, seconds before now, or days before now. */
   timeFormat: 'date' | 'seconds' | 'relative' | 'days' = 'date';
   uids = false;
@@ -85,7 +87,11 @@ export class VisitOptions {
     if (this.uids) out.push(pad(String(stat.uid), 4), pad(String(stat.gid), 4));
     // Times are padded in CSV too, as they have always been.
     if (this.times)
-      out.push(...[stat.atime, stat.mtime, stat.ctime].map((t) => this.time(t).padStart(TIME_WIDTH[this.timeFormat])));
+      out.push(
+        ...[...(this.atime ? [stat.atime] : []), stat.mtime, stat.ctime].map((t) =>
+          this.time(t).padStart(TIME_WIDTH[this.timeFormat]),
+        ),
+      );
     if (this.extraStats) {
       const rdev = stat.rdev ?? { major: 0, minor: 0 };
       out.push('0:0', String(stat.ino), String(stat.links), `${rdev.major}:${rdev.minor}`, String(stat.blocks));
