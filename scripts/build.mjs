@@ -12,7 +12,8 @@ const { build } = createRequire(import.meta.url)('esbuild');
 
 // --bundle: only the commands, without type check and library (for work on one tool).
 const bundleOnly = process.argv.includes('--bundle');
-rmSync(bundleOnly ? 'dist/bin' : 'dist', { recursive: true, force: true });
+// It writes over what is there, so that commands that run meanwhile (tests) keep their files.
+if (!bundleOnly) rmSync('dist', { recursive: true, force: true });
 const tsc = bundleOnly
   ? { status: 0 }
   : spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], { stdio: 'inherit' });
