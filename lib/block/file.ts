@@ -1,4 +1,4 @@
-import { closeSync, constants, ftruncateSync, openSync } from 'node:fs';
+import { closeSync, constants, fstatSync, ftruncateSync, openSync } from 'node:fs';
 import {
   allocate,
   dataRun,
@@ -117,7 +117,8 @@ export class WritableFileSource extends FileSource implements ResizableSource {
 
   resize(size: number): void {
     this.forgetRuns();
-    within({ path: this.path }, () => ftruncateSync(this.fd, size));
+    // Truncating an empty file to nothing would make ext4 write all of its data out when it is closed.
+    if (size !== 0 || fstatSync(this.fd).size !== 0) within({ path: this.path }, () => ftruncateSync(this.fd, size));
     this.length = size;
   }
 

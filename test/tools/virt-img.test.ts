@@ -1,17 +1,16 @@
+import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect } from 'vitest';
 import { itNeeds, run } from '../helpers/needs.js';
 import { temporaryFolder } from '../helpers/tmp.js';
 import { tool } from '../helpers/tool.js';
-import { spawnSync } from 'node:child_process';
 
 const dir = temporaryFolder();
 const at = (name: string) => join(dir, name);
 const qemuIt = itNeeds('qemu-img', 'qemu-io');
 const env = { ...process.env, LC_ALL: 'C', TZ: 'UTC' };
-const qemu = (...args: string[]) => run('qemu-img', args);
-const qemuStatus = (...args: string[]) => spawnSync('qemu-img', args, { env, cwd: dir }).status;
+const qemu = (...args: string[]) => run('qemu-img', args, { cwd: dir });
 const img = (...args: string[]) => {
   const r = tool('virt-img', args, { cwd: dir });
   if (r.status !== 0) throw new Error(`virt-img ${args.join(' ')}: ${r.status}\n${r.stderr}${r.stdout}`);
@@ -19,13 +18,7 @@ const img = (...args: string[]) => {
 };
 
 /** The disk that most images here hold: patterns at odd places, a written zero, a hole to the end. */
-const WRITES = [
-  'write -P 1 0 64k',
-  'write -P 2 1000k 3000k',
-  'write -P 3 5M 512',
-  'write -z 6M 1M',
-  'write -P 4 20479k 1k',
-];
+const WRITES = ['write -P 1 0 64k', 'write -P 2 1000k 3000k', 'write -P 3 5M 512', 'write -z 6M 1M', 'write -P 4 20479k 1k'];
 const SIZE = 20 << 20;
 
 function made(name: string, format: string, ...create: string[]): string {
@@ -142,7 +135,9 @@ describe('virt-img tells what qemu-img tells', () => {
     expect(json(img('measure', '--output=json', '-O', 'qcow2', base))).toEqual(
       json(qemu('measure', '--output=json', '-O', 'qcow2', base)),
     );
-    expect(json(img('measure', '--output=json', '-O', 'qcow2', '-l', 'first', base))).toMatchObject({ required: expect.any(Number) });
+    expect(json(img('measure', '--output=json', '-O', 'qcow2', '-l', 'first', base))).toMatchObject({
+      required: expect.any(Number),
+    });
   });
 });
 

@@ -37,9 +37,9 @@ export const dd: Tool = {
           secrets: o.secrets,
           forceShare: o.forceShare,
           range: (size) => {
-            // count is of the input from its start, so that skip takes away from it.
-            const end = blocks === undefined ? size : Math.min(size, blocks * block + skip * block);
-            const offset = Math.min(size, skip * block);
+            // As qemu-img (to version 10.0) has it: count is of the input from its start, so that skip takes away from it.
+            const end = blocks === undefined ? size : Math.min(size, blocks * block);
+            const offset = Math.min(end, skip * block);
             return { offset, length: Math.max(0, end - offset) };
           },
         }),

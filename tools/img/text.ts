@@ -34,7 +34,7 @@ const NO_ICOUNT = 0xffffffffffffffffn;
 /** The table of `snapshot -l` and `info`. */
 export function snapshotTable(snapshots: readonly SnapshotInfo[]): string[] {
   const row = (id: string, tag: string, size: string, date: string, clock: string, icount: string) =>
-    `${id.padEnd(10)}${tag.padEnd(17)}${size.padStart(8)}${date.padStart(20)}${clock.padStart(13)}${icount.padStart(11)}`;
+    `${id.padEnd(9)} ${tag.padEnd(16)} ${size.padStart(8)} ${date.padStart(19)} ${clock.padStart(12)} ${icount.padStart(10)}`;
   return [
     'Snapshot list:',
     row('ID', 'TAG', 'VM SIZE', 'DATE', 'VM CLOCK', 'ICOUNT'),

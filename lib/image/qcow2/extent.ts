@@ -26,7 +26,7 @@ export function guestExtent(s: State, l1: Table, offset: number, length: number,
     case UNALLOCATED_ALLOC: {
       const inside = s.backing === undefined ? 0 : s.backing.size - offset;
       if (inside > 0) return backingExtent(s.backing!, offset, Math.min(run.length, inside));
-      return { ...base, present: false, zero: true };
+      return { ...base, present: false, zero: true, ...(run.kind === UNALLOCATED_ALLOC ? place : {}) };
     }
     default:
       return { ...base, zero: true };

@@ -16,22 +16,25 @@ export function describe(image: Qcow2Image): ImageInfo {
   const encrypt = cryptInfo(image.state);
   const bitmaps = image.bitmaps;
   const specific: Record<string, unknown> = { compat: v3 ? '1.1' : '0.10', 'compression-type': compression };
-  if (v3) specific['lazy-refcounts'] = lazy;
-  specific['refcount-bits'] = 2 ** h.refcountOrder;
-  if (encrypt !== undefined) specific['encrypt'] = encrypt;
+  // In the order in which qemu-img prints them.
   if (v3) {
-    specific['corrupt'] = has(S.INCOMPAT_CORRUPT);
-    specific['extended-l2'] = has(S.INCOMPAT_EXTENDED_L2);
+    specific['lazy-refcounts'] = lazy;
     if (bitmaps.length > 0)
       specific['bitmaps'] = bitmaps.map((b) => ({
         flags: [...(b.inUse ? ['in-use'] : []), ...(b.enabled ? ['auto'] : [])],
         name: b.name,
         granularity: b.granularity,
       }));
+  }
+  specific['refcount-bits'] = 2 ** h.refcountOrder;
+  if (encrypt !== undefined) specific['encrypt'] = encrypt;
+  if (v3) {
     if (has(S.INCOMPAT_DATA_FILE)) {
       specific['data-file'] = dataFile ?? '';
       specific['data-file-raw'] = (h.autoclear & S.AUTOCLEAR_RAW_DATA) !== 0n;
     }
+    specific['corrupt'] = has(S.INCOMPAT_CORRUPT);
+    specific['extended-l2'] = has(S.INCOMPAT_EXTENDED_L2);
   }
   const features: string[] = [];
   if (lazy) features.push('lazy refcounts');

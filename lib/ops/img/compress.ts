@@ -4,7 +4,7 @@ import type { WritableImage } from '../../image/format.js';
 import { type PackedBlock, WritableMappedImage } from '../../image/mapped.js';
 import { WritableQcow2Image } from '../../image/qcow2/index.js';
 import type { Sink } from './copy.js';
-import { WINDOW, type Windows } from './window.js';
+import { COMPRESS_WINDOW, type Windows } from './window.js';
 
 /** Compresses whole clusters (qcow2) or grains (stream-optimized VMDK), all cores at work on one window. */
 export function compressor(target: WritableImage, zeroed: boolean): Sink {
@@ -29,7 +29,7 @@ function sink(
 ): Sink {
   const codec = codecAddon();
   const native = codec !== undefined && (method !== 'zstd' || codec.zstd) ? codec : undefined;
-  const output = native === undefined ? new Uint8Array(0) : new Uint8Array((WINDOW / unit) * room);
+  const output = native === undefined ? new Uint8Array(0) : new Uint8Array((COMPRESS_WINDOW / unit) * room);
   let blocks: number[] = [];
   return {
     unit,

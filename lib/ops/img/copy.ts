@@ -3,7 +3,7 @@ import type { BlockSource } from '../../block/source.js';
 import type { WritableImage } from '../../image/format.js';
 import { compressor } from './compress.js';
 import { sameRun } from './same.js';
-import { WINDOW, Windows, writeOps } from './window.js';
+import { COMPRESS_WINDOW, COPY_WINDOW, Windows, writeOps } from './window.js';
 
 export interface CopyOptions {
   /** What is not written reads as zeroes already. */
@@ -34,7 +34,7 @@ export function* copyDisk(source: BlockSource, target: WritableImage, options: C
   const fine = sparse > 0 && sparse < 4096 ? 512 * 2 ** Math.floor(Math.log2(Math.max(1, sparse / 512))) : 4096;
   const sink = options.compress ? compressor(target, options.zeroed) : plainSink(target, options.zeroed, fine);
   const granule = Math.min(sink.unit, fine);
-  const windows = new Windows(source, granule, { salvage: options.salvage });
+  const windows = new Windows(source, granule, options.compress ? COMPRESS_WINDOW : COPY_WINDOW, { salvage: options.salvage });
   const { size } = source;
   const { unit } = sink;
   const pace = new Pace(options.rate);
@@ -48,7 +48,7 @@ export function* copyDisk(source: BlockSource, target: WritableImage, options: C
       yield pos;
       continue;
     }
-    const length = Math.min(WINDOW, size - pos);
+    const length = Math.min(windows.window, size - pos);
     windows.read(pos, length, writes);
     distribute(windows, sink, sparse, options.below);
     writes = sink.end(windows);

@@ -9,7 +9,7 @@ export function* mapImage(image: Image, start: number, length: number): Generato
   const end = Math.min(image.size, start + length);
   let last: MapEntry | undefined;
   for (let at = start; at < end; ) {
-    const e = image.extent(at, end - at);
+    const e = extentOf(image, at, end - at);
     if (last !== undefined && joins(last, e)) last = { ...last, length: last.length + e.length };
     else {
       if (last !== undefined) yield last;
@@ -18,6 +18,13 @@ export function* mapImage(image: Image, start: number, length: number): Generato
     at += e.length;
   }
   if (last !== undefined) yield last;
+}
+
+/** QEMU calls all of a disk present where the format has no layers. */
+const LAYERED = new Set(['qcow2', 'vmdk']);
+export function extentOf(image: Image, offset: number, length: number): Extent {
+  const e = image.extent(offset, length);
+  return e.present || image.backing !== undefined || LAYERED.has(image.format) ? e : { ...e, present: true };
 }
 
 function joins(a: MapEntry, b: Extent): boolean {

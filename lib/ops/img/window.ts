@@ -2,8 +2,10 @@ import { allocAligned, isZeroFast, preadFull, type TransferOp, transfer } from '
 import type { BlockSource } from '../../block/source.js';
 import { GuestError } from '../../core/errors.js';
 
-/** Guest bytes that one step moves. */
-export const WINDOW = 16 << 20;
+/** Guest bytes that one step copies: what is read is still in the processor's cache when it is written. */
+export const COPY_WINDOW = 4 << 20;
+/** Guest bytes that one step compresses: work for many cores. */
+export const COMPRESS_WINDOW = 8 << 20;
 /** One native read or write: small enough that all cores get some. */
 const PIECE = 1 << 20;
 
@@ -12,7 +14,7 @@ const PIECE = 1 << 20;
  * so that the one before is written while the next is read.
  */
 export class Windows {
-  readonly #buffer = allocAligned(2 * WINDOW);
+  readonly #buffer: Uint8Array;
   readonly #zero: Uint8Array;
   #half = 0;
   /** Guest offset of the window's first byte, and its bytes. */
@@ -23,17 +25,19 @@ export class Windows {
     private readonly source: BlockSource,
     /** Bytes that are looked at as one: zero or not. */
     readonly granule: number,
+    readonly window: number,
     private readonly options: { readonly salvage?: ((offset: number, length: number) => void) | undefined } = {},
   ) {
-    this.#zero = new Uint8Array((2 * WINDOW) / granule);
+    this.#buffer = allocAligned(2 * window);
+    this.#zero = new Uint8Array((2 * window) / granule);
   }
 
   get buffer(): Uint8Array {
-    return this.#buffer.subarray(this.#half * WINDOW, this.#half * WINDOW + this.length);
+    return this.#buffer.subarray(this.base, this.base + this.length);
   }
   /** The whole buffer: where `write` operations find the window's bytes, from `base` on. */
   get base(): number {
-    return this.#half * WINDOW;
+    return this.#half * this.window;
   }
   /** Room behind the window's bytes, up to a multiple of `unit`, as zeroes: the end of a disk. */
   padded(unit: number): Uint8Array {
@@ -57,7 +61,7 @@ export class Windows {
     const { granule: g, base } = this;
     const map = this.zeroMap;
     const buffer = this.buffer;
-    const ops: TransferOp[] = [...before];
+    const ops: TransferOp[] = [];
     const computed: { at: number; length: number }[] = [];
     /** Granules of several pieces: their state is looked up when all is there. */
     const doubtful: number[] = [];
@@ -77,7 +81,7 @@ export class Windows {
       }
       at += n;
     }
-    this.#move(ops);
+    this.#move(interleave(before, ops));
     for (const c of computed) {
       this.#compute(buffer.subarray(c.at, c.at + c.length), start + c.at);
       for (let k = Math.floor(c.at / g); k * g < c.at + c.length; k++) doubtful.push(k);
@@ -172,8 +176,22 @@ function hostOps(
   }
 }
 
-/** Writes of a range of the window to a host file. */
+/**
+ * Writes and reads in turn: Linux lets one writer at a time into a file, so that a second thread had better read than wait.
+ */
+function interleave(writes: readonly TransferOp[], reads: readonly TransferOp[]): TransferOp[] {
+  const all: TransferOp[] = [];
+  for (let i = 0; i < Math.max(writes.length, reads.length); i++) {
+    if (i < writes.length) all.push(writes[i]!);
+    if (i < reads.length) all.push(reads[i]!);
+  }
+  return all;
+}
+
+/** The write of a range of the window to a host file, in one piece: see `interleave`. */
 export function writeOps(ops: TransferOp[], fd: number, offset: number, length: number, at: number): void {
-  for (let done = 0; done < length; done += PIECE)
-    ops.push({ kind: 'write', fd, offset: offset + done, length: Math.min(PIECE, length - done), at: at + done });
+  const last = ops[ops.length - 1];
+  if (last !== undefined && last.fd === fd && last.offset + last.length === offset && last.at + last.length === at)
+    ops[ops.length - 1] = { ...last, length: last.length + length };
+  else ops.push({ kind: 'write', fd, offset, length, at });
 }
