@@ -1,4 +1,4 @@
-import { fdatasyncSync, fstatSync, lutimesSync, readSync, writeSync } from 'node:fs';
+import { fdatasyncSync, fstatSync, lutimesSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { getSystemErrorName } from 'node:util';
 import { isZero } from '../core/bytes.js';
 import { setNativeCrc32c } from '../core/checksum.js';
@@ -133,11 +133,30 @@ export function sizeOf(fd: number): number {
   if (!st.isBlockDevice()) return st.size;
   const a = addon();
   if (a !== undefined) return a.blockDeviceSize(fd);
-  throw new GuestError('unsupported', 'the size of a block device needs the native addon (npm run build:native)');
+  return sysBlock(st.rdev, 'size') * 512;
+}
+
+/** A figure of a block device from sysfs, for when there is no addon to ask with an ioctl.  Partitions have no queue of their own. */
+function sysBlock(rdev: number, file: string): number {
+  const major = ((rdev >>> 8) & 0xfff) | (Math.floor(rdev / 2 ** 32) & 0xfffff000);
+  const minor = (rdev & 0xff) | ((rdev >>> 12) & 0xfff00);
+  for (const path of [`/sys/dev/block/${major}:${minor}/${file}`, `/sys/dev/block/${major}:${minor}/../${file}`])
+    try {
+      return Number(readFileSync(path, 'latin1').trim());
+    } catch {
+      // the next place
+    }
+  throw new GuestError(
+    'unsupported',
+    `the ${file} of block device ${major}:${minor} is not in /sys (it needs the native addon: npm run build:native)`,
+  );
 }
 /** Logical sector size: BLKSSZGET for block devices, 512 for files. */
-export const sectorSizeOf = (fd: number): number =>
-  fstatSync(fd).isBlockDevice() ? (addon()?.blockDeviceSectorSize(fd) ?? 512) : 512;
+export function sectorSizeOf(fd: number): number {
+  const st = fstatSync(fd);
+  if (!st.isBlockDevice()) return 512;
+  return addon()?.blockDeviceSectorSize(fd) ?? sysBlock(st.rdev, 'queue/logical_block_size');
+}
 
 /** O_DIRECT; undefined where not possible. */
 export const openDirect = (path: string, writable: boolean): number | undefined => addon()?.openDirect(path, writable);

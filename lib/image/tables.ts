@@ -35,7 +35,7 @@ export class TableCache {
   /** The page that begins at `at`; callers always cut a table in the same pages. */
   page(at: number, length: number): TablePage {
     const last = this.#last;
-    if (last !== undefined && last.at === at) return last;
+    if (last !== undefined && last.at === at && last.bytes.length === length) return last;
     let page = this.#pages.get(at);
     if (page === undefined) {
       if (at < 0 || at + length > this.file.size)
@@ -49,7 +49,9 @@ export class TableCache {
       this.file.read(bytes, at);
       page = { at, bytes, view: new DataView(bytes.buffer) };
       this.#pages.set(at, page, length + 64);
-    }
+    } else if (page.bytes.length !== length)
+      // One table is always cut the same way, so this is another one that claims the same bytes.
+      throw corrupt(`${this.file.label}: two tables overlap at ${hex(at)} (${this.what})`, { offset: at });
     this.#last = page;
     return page;
   }
@@ -94,6 +96,9 @@ export class EntryTable {
   ) {}
 
   #page(byte: number): TablePage {
+    // Two sizes of a header can contradict each other: what one of them promises, the table need not hold.
+    if (byte >= this.count * this.width)
+      throw corrupt(`entry ${byte / this.width} of a table at ${hex(this.start)} that has ${this.count}`, { offset: this.start });
     const first = byte - (byte % PAGE);
     return this.cache.page(this.start + first, Math.min(PAGE, this.count * this.width - first));
   }

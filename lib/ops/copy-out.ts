@@ -39,7 +39,8 @@ const CHUNK = 1 << 20;
  * us set is told by `warnings`, once a kind.  Links on the host are never followed below the target.
  */
 export class CopyOut {
-  readonly warnings = new Set<string>();
+  /** What could not be done, with the first path and how many there were. */
+  readonly #warned = new Map<string, { first: string; count: number }>();
   readonly #links = new Map<string, Buffer>();
   readonly #fs = new Map<unknown, number>();
   readonly #owner: boolean;
@@ -50,6 +51,15 @@ export class CopyOut {
     private readonly options: CopyOutOptions = {},
   ) {
     this.#owner = options.owner ?? process.getuid?.() === 0;
+  }
+
+  #warn(what: string, path: string): void {
+    const w = this.#warned.get(what);
+    if (w === undefined) this.#warned.set(what, { first: path, count: 1 });
+    else w.count++;
+  }
+  get warnings(): readonly string[] {
+    return [...this.#warned].map(([what, w]) => `${what} (${w.first}${w.count > 1 ? ` and ${w.count - 1} more` : ''})`);
   }
 
   *run(source: string, folder: string): Generator<void> {
@@ -106,7 +116,7 @@ export class CopyOut {
         break;
       default:
         if (node.kind === 'unknown' || !makeNode(host, stat.mode & (S_IFMT | 0o7777), stat.rdev ?? { major: 0, minor: 0 })) {
-          this.warnings.add(`device nodes, fifos and sockets could not be made (${guestPath})`);
+          this.#warn('device nodes, fifos and sockets could not be made', guestPath);
           return;
         }
     }
@@ -154,7 +164,7 @@ export class CopyOut {
     }
     if (node.kind !== 'symlink' && node.kind !== 'file') chmodSync(path, stat.mode & 0o7777);
     for (const [name, value] of node.attributes())
-      if (!setXattr(path, name, value)) this.warnings.add(`extended attribute ${name} could not be set`);
+      if (!setXattr(path, name, value)) this.#warn(`extended attribute ${name} could not be set`, path.toString());
     setTimes(path, stat.atime, stat.mtime);
   }
 }

@@ -1,5 +1,5 @@
 import type { BlockSource } from '../../block/source.js';
-import { GuestError, hex } from '../../core/errors.js';
+import { corrupt, GuestError, hex } from '../../core/errors.js';
 import type { CheckResult, ImageInfo } from '../format.js';
 import { type Allocation, BlockUse, Findings, grow, type Mapping, type Piece, writable } from '../mapped.js';
 import { EntryTable, TableCache } from '../tables.js';
@@ -90,6 +90,10 @@ export class VdiMapping implements Mapping {
     const count = blockExtra > 0 ? 1 : Math.min(last - first + 1, Math.max(1, Math.floor(MAX_NEW_BYTES / blockSize)));
     const file = writable(this.file);
     const number = this.#nextFree();
+    if (offsetData > file.size)
+      throw corrupt(`${file.label}: data area at ${hex(offsetData)} is past the end of the file (size ${hex(file.size)})`, {
+        offset: offsetData,
+      });
     if (number + count >= DISCARDED) throw new GuestError('no-space', `${file.label}: the block map is full`);
     const at = offsetData + number * this.#stride;
     const end = at + count * this.#stride;
