@@ -290,6 +290,80 @@ describe('virt-diff', () => {
   });
 });
 
+describe('-d: disks of a libvirt domain', () => {
+  /** A virsh that knows one domain, whose first drive is a CD-ROM and whose disk is a qcow2 called raw by nobody. */
+  const withVirsh = (xml: string) => {
+    const bin = join(dir, 'bin');
+    mkdirSync(bin, { recursive: true });
+    writeFileSync(join(bin, 'domain.xml'), xml);
+    writeFileSync(
+      join(bin, 'virsh'),
+      `#!/bin/sh\nwhile [ "$1" != dumpxml ] && [ "$1" != list ] && [ "$1" != domuuid ]; do shift; done\ncase "$1" in\nlist) echo guest;;\ndomuuid) echo 11111111-2222-3333-4444-555555555555;;\ndumpxml) if [ "$2" = guest ]; then cat ${bin}/domain.xml; else echo "error: failed to get domain '$2'" >&2; exit 1; fi;;\nesac\n`,
+      { mode: 0o755 },
+    );
+    return { PATH: `${bin}:${process.env['PATH']}` };
+  };
+  itNeeds('mke2fs')('are found in its XML, CD-ROMs left out; unknown domains and a missing virsh are named', () => {
+    const env = withVirsh(
+      `<domain><name>guest</name><devices><disk type='file' device='cdrom'><source file='/nowhere.iso'/></disk><disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='${smallDisk()}'/></disk></devices></domain>`,
+    );
+    expect(tool('virt-cat', ['-d', 'guest', '-m', '/dev/sda', '/etc/hello'], { env })).toMatchObject({
+      stdout: 'hello\n',
+      status: 0,
+    });
+    expect(tool('virt-df', [], { env }).stdout).toMatch(/^guest:\/dev\/sda /m);
+    expect(tool('virt-df', ['--uuid', '-d', 'guest'], { env }).stdout).toMatch(
+      /^11111111-2222-3333-4444-555555555555:\/dev\/sda/m,
+    );
+    expect(tool('virt-cat', ['-d', 'other', '/x'], { env })).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/failed to get domain 'other'/),
+    });
+    expect(tool('virt-cat', ['-d', 'guest', '/x'], { env: { PATH: '/nonexistent' } }).stderr).toMatch(/virsh is not installed/);
+  });
+});
+
+describe('other ways to the same bytes', () => {
+  shared('without the native addon every reader prints the same', () => {
+    const env = { GUESTWRIGHT_NO_ADDON: '1' };
+    for (const [name, args] of [
+      ['virt-inspector', ['-a', deb12()]],
+      ['virt-ls', ['-lR', '--checksum=sha256', '-a', deb12(), '/etc']],
+      ['virt-df', ['-a', deb12()]],
+      ['virt-cat', ['-a', sharedFile('guest/debcrypt.img.zst'), '--key', 'all:key:debian crypt', '/etc/hostname']],
+    ] as const) {
+      const pure = tool(name, args, { env });
+      expect(pure.status).toBe(0);
+      expect(pure.stdout).toBe(tool(name, args).stdout);
+    }
+  });
+  itIf(mounts && hasTool('losetup') && hasSharedData(), 'loop devices need root, and the shared data')(
+    'a block device, with and without the addon, and with 4096-byte sectors',
+    () => {
+      const device = run('losetup', ['-f', '--show', '-r', deb12()]).trim();
+      try {
+        for (const env of [{}, { GUESTWRIGHT_NO_ADDON: '1' }])
+          expect(tool('virt-cat', ['-a', device, '/etc/hostname'], { env }).stdout).toBe('bookworm-essential\n');
+      } finally {
+        run('losetup', ['-d', device]);
+      }
+      const image = join(dir, '4k.img');
+      writeFileSync(image, '');
+      run('truncate', ['-s', '64M', image]);
+      run('sfdisk', ['-q', '--sector-size', '4096', image], { input: 'label: dos\nsize=32M\n', ok: [0, 1] });
+      expect(JSON.parse(tool('virt-filesystems', ['--blocksize=4096', '-a', image, '--parts', '--json']).stdout)).toMatchObject([
+        { name: '/dev/sda1', size: 32 << 20 },
+      ]);
+    },
+  );
+  shared('--format forces, and says what it found instead', () => {
+    expect(tool('virt-cat', ['--format=raw', '-a', deb12(), '/etc/hostname']).stdout).toBe('bookworm-essential\n');
+    const r = tool('virt-cat', ['--format=qcow2', '-a', deb12(), '/etc/hostname']);
+    expect(r).toMatchObject({ status: 1, stderr: expect.stringMatching(/not a qcow2 image/) });
+    expect(tool('virt-cat', ['--format=nonsense', '-a', deb12(), '/x']).stderr).toMatch(/nonsense/);
+  });
+});
+
 describe('the other readers', () => {
   shared('virt-get-kernel copies the newest kernel', () => {
     const r = tool('virt-get-kernel', ['-a', deb12(), '-o', dir, '--unversioned-names', '--prefix', 'deb']);
