@@ -7,6 +7,10 @@ export type { Package } from './artifact/package.js';
 export { createFile, openFile, openFileWritable } from './block/file.js';
 export { HttpSource } from './block/http.js';
 export { MemorySource } from './block/memory.js';
+export { type NbdOptions, NbdSource, openNbd, WritableNbdSource } from './block/nbd.js';
+export { listNbdExports } from './block/nbd-connection.js';
+export type { ListedExport } from './block/nbd-negotiate.js';
+export { formatNbdUri, isNbdUri, type NbdTarget, parseNbdUri } from './block/nbd-uri.js';
 export { Overlay } from './block/overlay.js';
 export * from './block/source.js';
 export { crcOfStream } from './core/cksum.js';
@@ -16,6 +20,7 @@ export { debug, setLogSink } from './core/log.js';
 export { humanSize, parseSize } from './core/size.js';
 export { decodeName, encodeName } from './core/text.js';
 export { compareVersions } from './core/version.js';
+export * from './export/nbd/index.js';
 export * from './filesystem/driver.js';
 export { type Place, readNode, Tree, type WalkStep } from './filesystem/walk.js';
 export { besideImage, createImage } from './image/create.js';
@@ -24,7 +29,7 @@ export { type OpenImageOptions, openImage } from './image/open.js';
 export { Qcow2Image, WritableQcow2Image } from './image/qcow2/index.js';
 export { preallocate } from './image/raw/index.js';
 export { findFormat, formatByName, formats, probeFormat } from './image/registry.js';
-export { applications } from './inspect/applications.js';
+export { applications, type Inventory, packageInventory } from './inspect/applications.js';
 export { type GuestDetails, guestDetails } from './inspect/details.js';
 export { guestIcon } from './inspect/icon.js';
 export { guestTree, inspect } from './inspect/index.js';
@@ -55,6 +60,7 @@ export {
   parsePriorities,
   parseWhen,
 } from './ops/log/index.js';
+export { type Bill, type BillOptions, type BillSystem, billSystem, cycloneDx, spdx } from './ops/sbom/index.js';
 export { type PackOptions, packTree } from './ops/tar/pack.js';
 export { Storage, type StorageNode } from './storage/index.js';
 export { type DiskSpec, openStorage } from './storage/open.js';

@@ -22,7 +22,8 @@ export const commands: Readonly<Record<string, () => Promise<{ readonly tool: To
 export const own: Readonly<Record<string, () => Promise<{ readonly tool: Tool }>>> = {
   completion: () => import('./guestwright/completion.js'),
   doctor: () => import('./guestwright/doctor.js'),
-  //  sbom: () => import('./guestwright/sbom.js'),
+  nbd: () => import('./guestwright/nbd.js'),
+  sbom: () => import('./guestwright/sbom.js'),
   stack: () => import('./guestwright/stack.js'),
 };
 

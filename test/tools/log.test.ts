@@ -196,8 +196,7 @@ describe('virt-log with text logs', () => {
 
 describe('times and priorities', () => {
   const now = new Date(2024, 1, 29, 12, 30, 15);
-  const local = (...p: [number, number, number, number?, number?, number?]) =>
-    new Date(...(p as [number, number])).getTime() * 1000;
+  const local = (y: number, mo: number, d: number, h = 0, mi = 0, s = 0) => new Date(y, mo, d, h, mi, s).getTime() * 1000;
   it.each([
     ['2024-01-31 22:00:05', local(2024, 0, 31, 22, 0, 5)],
     ['2024-01-31 22:00', local(2024, 0, 31, 22, 0, 0)],

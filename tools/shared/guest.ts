@@ -29,7 +29,10 @@ export class GuestOptions {
   #format: string | undefined;
   #sectorSize: number | undefined;
 
-  addOptions(command: Command, with_: { readonly mount?: boolean; readonly keys?: boolean } = {}): this {
+  addOptions(
+    command: Command,
+    with_: { readonly mount?: boolean; readonly keys?: boolean; readonly formatOption?: string } = {},
+  ): this {
     command.addOption(
       new Option('-a, --add <file|uri>', 'add a disk image, block device or http(s) address').argParser((v: string) => {
         this.addDisk(v);
@@ -56,12 +59,13 @@ export class GuestOptions {
       }),
     );
     command.addOption(
-      new Option('--format [fmt]', 'image format of the disks that follow; empty: look at the contents').argParser(
-        (v: string) => {
-          this.#format = v === '' || v === 'auto' ? undefined : v;
-          return v;
-        },
-      ),
+      new Option(
+        `${with_.formatOption ?? '--format'} [fmt]`,
+        'image format of the disks that follow; empty: look at the contents',
+      ).argParser((v: string) => {
+        this.#format = v === '' || v === 'auto' ? undefined : v;
+        return v;
+      }),
     );
     if (with_.keys ?? true) this.keys.addOptions(command);
     if (with_.mount)
