@@ -23,7 +23,7 @@ const tools = readdirSync('tools')
   .filter((f) => f.endsWith('.ts'))
   .map((f) => f.replace(/\.ts$/, ''));
 const entryPoints = Object.fromEntries(tools.map((t) => [t, `tool:${t}`]));
-entryPoints['http-worker'] = 'lib/block/http-worker.ts';
+for (const w of ['http-worker', 'nbd-worker']) entryPoints[w] = `lib/block/${w}.ts`;
 for (const f of readdirSync('tools/workers')) entryPoints[f.replace(/\.ts$/, '')] = join('tools/workers', f);
 
 /** Each command's entry: its tool, run. */

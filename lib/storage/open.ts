@@ -1,4 +1,6 @@
 import { HttpSource } from '../block/http.js';
+import { openNbd } from '../block/nbd.js';
+import { isNbdUri } from '../block/nbd-uri.js';
 import { Window } from '../block/window.js';
 import { debug } from '../core/log.js';
 import type { Image } from '../image/format.js';
@@ -8,9 +10,10 @@ import { Storage } from './index.js';
 
 /** Addresses that every layer above this one may give as the name of an image. */
 registerSourceOpener((name) => (/^https?:\/\//i.test(name) ? new HttpSource(name) : undefined));
+registerSourceOpener((name, writable) => (isNbdUri(name) ? openNbd(name, writable) : undefined));
 
 export interface DiskSpec {
-  /** A path or an http(s) address. */
+  /** A path, or an http(s) or nbd address. */
   readonly path: string;
   /** Forces the image format; without it the contents tell. */
   readonly format?: string;

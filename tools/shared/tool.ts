@@ -59,8 +59,10 @@ export function commandOf(tool: Tool, argv0: string): { command: Command; run: R
       return true;
     }),
   );
+  // A tool whose original has another -x keeps that one (qemu-nbd: the export's name).
+  const trace = command.options.some((o) => o.short === '-x') ? '--trace-reads' : '-x';
   command.addOption(
-    new Option('-x', 'trace what is read, on standard error').argParser(() => {
+    new Option(trace, 'trace what is read, on standard error').argParser(() => {
       common.trace = true;
       setLogSink((area, message) => warn(`${tool.name}: trace: ${area}: ${message}`));
       return true;
