@@ -76,7 +76,7 @@ const SPDX = strictObject(
           externalRefs: {
             type: 'array',
             items: strictObject(['referenceCategory', 'referenceType', 'referenceLocator'], {
-              referenceCategory: { enum: ['PACKAGE-MANAGER', 'PACKAGE_MANAGER'] },
+              referenceCategory: { const: 'PACKAGE-MANAGER' },
               referenceType: { const: 'purl' },
               referenceLocator: { type: 'string', pattern: '^pkg:[^ ]+$' },
             }),

@@ -47,7 +47,7 @@ export function* ndbBlobs(b: Uint8Array, problems: string[]): Generator<Uint8Arr
     const blob = Blob.at(b, start);
     const length = blob.length;
     if (blob.magic !== BLOB_MAGIC || blob.index !== slot.index) problem('no blob of this package');
-    else if (Blob.size + length + TAIL > slot.count * BLOCK || start + Blob.size + length + TAIL > b.length)
+    else if (Blob.size + length + TAIL > slot.count * BLOCK || start + slot.count * BLOCK > b.length)
       problem(`blob of ${length} bytes is longer than its space`);
     else if (viewOf(b).getUint32(start + slot.count * BLOCK - 4, true) !== TAIL_MAGIC) problem('blob without its end');
     else if ((left -= length) < 0) throw corrupt('ndb blobs overlap');
