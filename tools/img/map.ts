@@ -35,14 +35,17 @@ export const map: Tool = {
 
 function printJson(entries: Iterable<MapEntry>): void {
   let first = true;
+  let text = '';
   for (const e of entries) {
     const place = e.offset === undefined ? '' : `, "offset": ${e.offset}`;
-    out.write(
-      `${first ? '[' : ',\n'}{ "start": ${e.start}, "length": ${e.length}, "depth": ${e.depth}, "present": ${e.present}, "zero": ${e.zero}, "data": ${e.data}, "compressed": ${e.compressed}${place}}`,
-    );
+    text += `${first ? '[' : ',\n'}{ "start": ${e.start}, "length": ${e.length}, "depth": ${e.depth}, "present": ${e.present}, "zero": ${e.zero}, "data": ${e.data}, "compressed": ${e.compressed}${place}}`;
+    if (text.length > 32768) {
+      out.write(text);
+      text = '';
+    }
     first = false;
   }
-  out.line(first ? '[]' : ']');
+  out.line(`${text}${first ? '[]' : ']'}`);
 }
 
 function printText(entries: Iterable<MapEntry>, own: string): void {

@@ -149,6 +149,12 @@ function preallocateNew(
   image.close();
 }
 
+/** Bytes that the LUKS header of an encrypted image takes; 0 for one that is not encrypted. */
+export function encryptionHeaderBytes(settings: Readonly<Record<string, string>>): number {
+  const crypt = cryptOf(settings);
+  return crypt === undefined ? 0 : luks1HeaderBytes(crypt.keyBytes);
+}
+
 function cryptOf(set: Readonly<Record<string, string>>) {
   const format = set['encrypt.format'];
   if (format === undefined) return undefined;

@@ -4,6 +4,7 @@ import { Qcow2Image } from './image.js';
 import { MAGIC } from './structs.js';
 import { WritableQcow2Image } from './writable.js';
 
+export { encryptionHeaderBytes } from './create.js';
 export { type BitmapInfo, Qcow2Image } from './image.js';
 export { WritableQcow2Image } from './writable.js';
 

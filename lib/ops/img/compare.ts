@@ -8,7 +8,8 @@ import { forgetFiles, runAt, sameRun } from './same.js';
 /** Both halves stay in the processor's cache between reading and comparing. */
 const WINDOW = 2 << 20;
 const PIECE = 512 << 10;
-const GRANULE = 4096;
+/** What is zero is of no interest here: one look for all, which ends at the first byte that is not. */
+const GRANULE = 2 * WINDOW;
 
 export type Comparison =
   | { readonly kind: 'identical'; readonly sizesDiffer: boolean }

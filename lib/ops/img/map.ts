@@ -4,20 +4,24 @@ export interface MapEntry extends Extent {
   readonly start: number;
 }
 
-/** Allocation from `start` on, neighbours of one kind joined. */
-export function* mapImage(image: Image, start: number, length: number): Generator<MapEntry> {
-  const end = Math.min(image.size, start + length);
-  let last: MapEntry | undefined;
-  for (let at = start; at < end; ) {
+/** Allocation from `from` on, neighbours of one kind joined. */
+export function* mapImage(image: Image, from: number, length: number): Generator<MapEntry> {
+  const end = Math.min(image.size, from + length);
+  let start = from;
+  let last: Extent | undefined;
+  let joined = 0;
+  for (let at = from; at < end; ) {
     const e = extentOf(image, at, end - at);
-    if (last !== undefined && joins(last, e)) last = { ...last, length: last.length + e.length };
+    if (last !== undefined && joins(last, joined, e)) joined += e.length;
     else {
-      if (last !== undefined) yield last;
-      last = { ...e, start: at };
+      if (last !== undefined) yield { ...last, start, length: joined };
+      last = e;
+      start = at;
+      joined = e.length;
     }
     at += e.length;
   }
-  if (last !== undefined) yield last;
+  if (last !== undefined) yield { ...last, start, length: joined };
 }
 
 /** QEMU calls all of a disk present where the format has no layers. */
@@ -27,7 +31,7 @@ export function extentOf(image: Image, offset: number, length: number): Extent {
   return e.present || image.backing !== undefined || LAYERED.has(image.format) ? e : { ...e, present: true };
 }
 
-function joins(a: MapEntry, b: Extent): boolean {
+function joins(a: Extent, joined: number, b: Extent): boolean {
   return (
     a.depth === b.depth &&
     a.present === b.present &&
@@ -36,6 +40,6 @@ function joins(a: MapEntry, b: Extent): boolean {
     a.compressed === b.compressed &&
     a.filename === b.filename &&
     (a.offset === undefined) === (b.offset === undefined) &&
-    (a.offset === undefined || a.offset + a.length === b.offset)
+    (a.offset === undefined || a.offset + joined === b.offset)
   );
 }

@@ -1,9 +1,8 @@
 import type { BlockSource } from '../../block/source.js';
 import { unsupported, usage } from '../../core/errors.js';
 import { parseSize } from '../../core/size.js';
-import { luks1HeaderBytes } from '../../crypto/luks1.js';
 import type { Image } from '../../image/format.js';
-import { Qcow2Image } from '../../image/qcow2/index.js';
+import { encryptionHeaderBytes, Qcow2Image } from '../../image/qcow2/index.js';
 import { onOff } from './options.js';
 
 export interface Measurement {
@@ -31,7 +30,7 @@ export function measure(
   if (![1, 2, 4, 8, 16, 32, 64].includes(bits)) throw usage(`refcount_bits ${bits} is not a power of two from 1 to 64`);
   const entry = onOff(settings['extended_l2'] ?? 'off', 'extended_l2') ? 16 : 8;
   const disk = up(size, cs);
-  const luks = settings['encrypt.format'] === 'luks' ? up(luks1HeaderBytes(keyBytes(settings)), cs) : 0;
+  const luks = up(encryptionHeaderBytes(settings), cs);
   const all = luks + disk + tables(disk, cs, entry, bits);
   const preallocation = settings['preallocation'] ?? 'off';
   let data = 0;
@@ -95,11 +94,6 @@ function clustersWithData(image: Image, cs: number): number {
     at = next;
   }
   return bytes;
-}
-
-function keyBytes(settings: Readonly<Record<string, string>>): number {
-  const key = Number(/(\d+)$/.exec(settings['encrypt.cipher-alg'] ?? 'aes-256')?.[1] ?? 256) / 8;
-  return (settings['encrypt.cipher-mode'] ?? 'xts') === 'xts' ? key * 2 : key;
 }
 
 /** Bits, tables and directory of all bitmaps, as if all bits were stored. */
