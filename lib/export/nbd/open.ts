@@ -10,7 +10,6 @@ import { type OpenImageOptions, openImage } from '../../image/open.js';
 import { Qcow2Image } from '../../image/qcow2/index.js';
 import { probeFormat } from '../../image/registry.js';
 import { Storage } from '../../storage/index.js';
-import type { KeyRing } from '../../volume/manager.js';
 import type { MetaContext, NbdExport } from './export.js';
 
 export interface ExportOptions {
@@ -29,7 +28,8 @@ export interface ExportOptions {
   readonly partition?: number;
   /** A device of the storage stack: "/dev/sda1", "/dev/vg/lv", "UUID=…". */
   readonly device?: string;
-  readonly keys?: KeyRing;
+  /** Opens encrypted volumes on the way to `device`. */
+  readonly keys?: ConstructorParameters<typeof Storage>[1];
   /** Names of persistent bitmaps of a qcow2 image to tell of. */
   readonly bitmaps?: readonly string[];
   readonly discard?: boolean;
