@@ -1,6 +1,8 @@
 import { createRequire } from 'node:module';
 import { brotliDecompressSync, constants, deflateRawSync, gunzipSync, inflateRawSync, inflateSync } from 'node:zlib';
+import { concatBytes } from './bytes.js';
 import { corrupt, unsupported } from './errors.js';
+import { xzStreams } from './xz-size.js';
 
 /**
  * Decompressors (and the compressors that image formats need), one place for all layers.  Each library is loaded by its
@@ -102,40 +104,16 @@ export function zstd(b: Uint8Array, level = 3): Uint8Array {
   return native.compress(b, { compressionLevel: level });
 }
 
-/** .xz files. */
+/** .xz files: all streams. */
 export function unxz(b: Uint8Array, maxBytes: number): Uint8Array {
-  const size = xzContentSize(b);
-  if (size !== undefined && size > maxBytes) throw corrupt(`xz data: content size ${size} is above the limit of ${maxBytes}`);
+  const streams = xzStreams(b);
+  const size = streams.reduce((sum, s) => sum + s.size, 0);
+  if (size > maxBytes) throw corrupt(`xz data: unpacks to ${size} bytes, above the limit of ${maxBytes}`);
   const { decompressSync } = require('@napi-rs/lzma/xz') as { decompressSync(b: Uint8Array): Uint8Array };
-  return guarded('xz data', () => decompressSync(b));
-}
-
-/** Sum of the uncompressed sizes in the index of the last stream (xz format 1.1, section 4); undefined when it is not there. */
-function xzContentSize(b: Uint8Array): number | undefined {
-  let end = b.length;
-  while (end >= 4 && b[end - 1] === 0 && b[end - 2] === 0 && b[end - 3] === 0 && b[end - 4] === 0) end -= 4;
-  if (end < 32 || b[end - 1] !== 0x5a || b[end - 2] !== 0x59) return undefined;
-  const v = new DataView(b.buffer, b.byteOffset, b.byteLength);
-  const start = end - 12 - (v.getUint32(end - 8, true) + 1) * 4;
-  if (start < 0 || b[start] !== 0) return undefined;
-  let at = start + 1;
-  const number = (): number => {
-    let n = 0;
-    for (let shift = 0; shift < 53; shift += 7) {
-      const c = b[at++];
-      if (c === undefined) break;
-      n += (c & 0x7f) * 2 ** shift;
-      if (c < 0x80) break;
-    }
-    return n;
-  };
-  const records = number();
-  let total = 0;
-  for (let i = 0; i < records && at < end; i++) {
-    number();
-    total += number();
-  }
-  return total;
+  // The decoder knows one stream at a time; what is no stream at all it refuses in its own words.
+  return guarded('xz data', () =>
+    streams.length < 2 ? decompressSync(b) : concatBytes(streams.map((s) => decompressSync(b.subarray(s.from, s.to)))),
+  );
 }
 
 /** One raw LZ4 block (block format): at most `maxBytes` out. */
