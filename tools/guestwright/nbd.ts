@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
-import { rmSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
+import type { Readable } from 'node:stream';
 import { type Command, Option } from 'commander';
 import {
   formatNbdUri,
@@ -14,10 +15,11 @@ import {
   openExport,
   parseNbdUri,
   parseSize,
+  setLogSink,
   tlsFromFolder,
 } from '../../lib/index.js';
 import { ToolKeys } from '../shared/keys.js';
-import { json, out, printable, warn } from '../shared/output.js';
+import { json, out, printable, warn, writeAll } from '../shared/output.js';
 import { common, jsonOption, type Tool } from '../shared/tool.js';
 
 interface Settings {
@@ -49,6 +51,9 @@ interface Settings {
 
 /** systemd's first passed descriptor: how nbdcopy and nbdinfo start a server of their own. */
 const LISTEN_FD = 3;
+/** A server in the background says on this descriptor that clients can connect. */
+const READY_FD = 3;
+const READY = 'GUESTWRIGHT_NBD_READY';
 
 export const tool: Tool = {
   name: 'guestwright nbd',
@@ -303,10 +308,12 @@ function announce(
     );
   else if (uri !== undefined && process.stdout.isTTY) out.line(`${uri}\n(Ctrl-C ends it)`);
   out.flush();
-  if (process.env['GUESTWRIGHT_NBD_READY'] !== undefined) {
-    delete process.env['GUESTWRIGHT_NBD_READY'];
-    writeSync(LISTEN_FD, 'ready\n');
-  }
+  if (process.env[READY] === undefined) return;
+  delete process.env[READY];
+  // From here on nobody reads what we print.
+  setLogSink(undefined);
+  writeSync(READY_FD, 'ready\n');
+  closeSync(READY_FD);
 }
 
 /** The socket that systemd, or a libnbd tool, opened for us. */
@@ -319,24 +326,21 @@ function inheritedSocket(): NbdAddress | undefined {
   return { fd: LISTEN_FD };
 }
 
-/** Starts the same command without --fork, and leaves when it is ready. */
+/** Starts the same command without --fork, passes on what it says until it is ready, and leaves. */
 async function background(s: Settings): Promise<number> {
   if (s.socket === undefined && s.port === 0 && !common.json) warn('warning: --fork with -p 0: add --json to learn the port');
   const child = spawn(process.execPath, [process.argv[1]!, ...process.argv.slice(2).filter((a) => a !== '--fork')], {
     detached: true,
-    stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
-    env: { ...process.env, GUESTWRIGHT_NBD_READY: '1' },
+    stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+    env: { ...process.env, [READY]: '1' },
   });
+  // Not handed on as they are: whoever reads our output would wait for the server's end.
+  child.stdout!.on('data', (b: Uint8Array) => out.write(b));
+  child.stderr!.on('data', (b: Uint8Array) => writeAll(2, b));
   return new Promise((done, fail) => {
     child.once('error', fail);
-    child.once('exit', (status) => done(status ?? 1));
-    child.stdio[LISTEN_FD]!.once(
-      'data' as never,
-      (() => {
-        child.unref();
-        done(0);
-      }) as never,
-    );
+    child.once('close', (status) => done(status ?? 1));
+    (child.stdio[READY_FD] as Readable).once('data', () => setImmediate(() => done(0)));
   });
 }
 
