@@ -34,5 +34,8 @@ export const TEST = [
   'libdb5.3',
   'db5.3-util',
   'systemd',
+  'systemd-journal-remote',
+  'libnbd-bin',
+  'openssl',
   'lz4',
 ];
