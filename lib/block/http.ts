@@ -44,7 +44,7 @@ export class HttpSource implements BlockSource {
     options: HttpOptions = {},
   ) {
     const u = new URL(url);
-    const headers: Record<string, string> = { 'user-agent': 'guestwright', ...options.headers };
+    const headers: Record<string, string> = { 'user-agent': 'guestwright', ...environmentHeaders(), ...options.headers };
     if (u.username !== '') {
       headers['authorization'] ??=
         `Basic ${Buffer.from(`${decodeURIComponent(u.username)}:${decodeURIComponent(u.password)}`).toString('base64')}`;
@@ -142,6 +142,19 @@ export class HttpSource implements BlockSource {
     void this.#worker.terminate();
     this.#cache.clear();
   }
+}
+
+/**
+ * Headers for every request, one a line, from GUESTWRIGHT_HTTP_HEADERS: a token must not stand on a command line, where other
+ * users see it.
+ */
+function environmentHeaders(): Record<string, string> {
+  const out: Record<string, string> = {};
+  for (const line of (process.env['GUESTWRIGHT_HTTP_HEADERS'] ?? '').split('\n')) {
+    const colon = line.indexOf(':');
+    if (colon > 0) out[line.slice(0, colon).trim().toLowerCase()] = line.slice(colon + 1).trim();
+  }
+  return out;
 }
 
 /** Beside this file when compiled or bundled; from the build when this runs from its TypeScript source. */

@@ -53,6 +53,13 @@ it('credentials in the address are sent, and are not shown', async () => {
   expect(readAt(s, 5, 3)).toEqual(Uint8Array.from(bytes.subarray(5, 8)));
   s.close();
   expect(() => new HttpSource(`${base}/image`)).toThrow(/401 \(are credentials needed\?\)/);
+  process.env['GUESTWRIGHT_HTTP_HEADERS'] =
+    `X-Other: 1\nAuthorization: Basic ${Buffer.from('user:pass word').toString('base64')}`;
+  try {
+    new HttpSource(`${base}/image`).close();
+  } finally {
+    delete process.env['GUESTWRIGHT_HTTP_HEADERS'];
+  }
 });
 
 it('a server without ranges, a missing file and a dead server are told apart', async () => {

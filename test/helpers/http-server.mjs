@@ -1,13 +1,14 @@
 // A small HTTP server for one file, in its own process: HttpSource waits synchronously, so it cannot live in the test's.
-//   node http-server.mjs FILE MODE      prints its port; MODE: ranges, none, auth, changes, flaky, short
-import { closeSync, openSync, readSync, statSync } from 'node:fs';
+//   node http-server.mjs FILE MODE [FOLDER WITH key.pem AND cert.pem]      prints its port; MODE: ranges, none, auth, changes, flaky, short
+import { closeSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 
-const [file, mode] = process.argv.slice(2);
+const [file, mode, tlsFolder] = process.argv.slice(2);
 let requests = 0;
 let bytesSent = 0;
 const size = statSync(file).size;
-createServer((request, response) => {
+const answer = (request, response) => {
   if (request.url === '/stats') {
     response.end(JSON.stringify({ requests, bytesSent }));
     return;
@@ -47,6 +48,9 @@ createServer((request, response) => {
     etag: mode === 'changes' && requests > 2 ? '"new"' : '"old"',
   });
   response.end(body);
-}).listen(0, '127.0.0.1', function () {
-  console.log(this.address().port);
-});
+};
+const server =
+  tlsFolder === undefined
+    ? createServer(answer)
+    : createTlsServer({ key: readFileSync(`${tlsFolder}/key.pem`), cert: readFileSync(`${tlsFolder}/cert.pem`) }, answer);
+server.listen(0, '127.0.0.1', () => console.log(server.address().port));

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import { extract } from 'tar-stream';
 import { describe, expect, it } from 'vitest';
-import { serveFile } from '../helpers/http.js';
+import { serveFile, serveProxy } from '../helpers/http.js';
 import { hasTool, itIf, itNeeds, run } from '../helpers/needs.js';
 import { hasSharedData, noSharedData, sharedEntries, sharedFile } from '../helpers/shared-data.js';
 import { temporaryFolder } from '../helpers/tmp.js';
@@ -61,6 +61,43 @@ describe('virt-cat', () => {
     expect(r.stdout).toContain('PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"');
     const { bytesSent } = (await (await fetch(`${base}/stats`)).json()) as { bytesSent: number };
     expect(bytesSent).toBeLessThan(statSync(qcow2).size / 4);
+  });
+  itNeeds('mke2fs', 'openssl')('reads over HTTPS with a certificate that Node is told to trust, and not without', async () => {
+    run('openssl', [
+      'req',
+      '-x509',
+      '-newkey',
+      'rsa:2048',
+      '-nodes',
+      '-days',
+      '1',
+      '-subj',
+      '/CN=localhost',
+      '-addext',
+      'subjectAltName=IP:127.0.0.1',
+      '-keyout',
+      join(dir, 'key.pem'),
+      '-out',
+      join(dir, 'cert.pem'),
+    ]);
+    const base = await serveFile(smallDisk(), 'ranges', dir);
+    const args = ['-a', `${base}/image`, '-m', '/dev/sda', '/etc/hello'];
+    expect(tool('virt-cat', args, { env: { NODE_EXTRA_CA_CERTS: join(dir, 'cert.pem') } })).toMatchObject({
+      stdout: 'hello\n',
+      status: 0,
+    });
+    expect(tool('virt-cat', args)).toMatchObject({ status: 1, stderr: expect.stringMatching(/certificate/) });
+  });
+  itNeeds('mke2fs')('goes through the proxy that the environment names', async () => {
+    const base = await serveFile(smallDisk(), 'ranges');
+    const proxy = await serveProxy();
+    const r = tool('virt-cat', ['-a', `${base}/image`, '-m', '/dev/sda', '/etc/hello'], {
+      env: { http_proxy: `http://user:secret@${proxy.address}`, no_proxy: '' },
+    });
+    expect(r).toMatchObject({ stdout: 'hello\n', status: 0 });
+    await new Promise((done) => setTimeout(done, 50));
+    expect(proxy.tunnels().length).toBeGreaterThan(0);
+    expect(proxy.tunnels()[0]).toBe(`CONNECT ${base.slice(7)} Basic ${Buffer.from('user:secret').toString('base64')}`);
   });
   shared('errors are JSON with --json, and a hostile guest stays inside its root', () => {
     const e = sharedEntries().find((x) => x.name.includes('evil-guest'))!;
