@@ -1,7 +1,9 @@
+import { spawn } from 'node:child_process';
 import { copyFileSync, mkdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
+import { packageRoot } from '../../lib/addon/load.js';
 import { parsePriorities } from '../../lib/ops/log/priority.js';
 import { parseWhen } from '../../lib/ops/log/when.js';
 import { hasSystemd, makeJournal, sampleEntries } from '../artifact/journal-helpers.js';
@@ -167,6 +169,43 @@ describe('virt-log with text logs', () => {
       status: 1,
       stderr: 'virt-log: /var/log/syslog does not record priorities (--priority needs a journal)\n',
     });
+  });
+  needs('-f prints the last lines, then what is added', async () => {
+    const before = disk({
+      '/var/log/syslog': Array.from({ length: 30 }, (_, i) => `Jan  1 00:00:${10 + i} h a: ${i}\n`).join(''),
+    });
+    const after = disk({
+      '/var/log/syslog': Array.from({ length: 32 }, (_, i) => `Jan  1 00:00:${10 + i} h a: ${i}\n`).join(''),
+    });
+    const bin = join(packageRoot(), 'dist/bin/virt-log.js');
+    const child = spawn(process.execPath, [bin, '-f', '--interval', '1', '-n', '3', '-o', 'cat', ...before], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let seen = '';
+    const until = (end: string) =>
+      new Promise<void>((done, fail) => {
+        const timer = setTimeout(() => fail(new Error(`"${end}" did not come; seen: ${seen}`)), 10_000);
+        const look = () => {
+          if (!seen.endsWith(end)) return;
+          clearTimeout(timer);
+          child.stdout.off('data', look);
+          done();
+        };
+        child.stdout.on('data', look);
+        look();
+      });
+    child.stdout.on('data', (d: Buffer) => {
+      seen += d.toString();
+    });
+    try {
+      await until('29\n');
+      // The same file of the same guest, grown by two lines: written over, as a guest does it.
+      copyFileSync(after[1]!, before[1]!);
+      await until('31\n');
+      expect(seen).toBe('27\n28\n29\n30\n31\n');
+    } finally {
+      child.kill();
+    }
   });
   needs('says what it looked for when there is no log', () => {
     expect(tool('virt-log', disk({ '/etc/x': '' }))).toMatchObject({
