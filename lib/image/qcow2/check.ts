@@ -14,10 +14,39 @@ const MAX_CLUSTERS = 1 << 28;
 /** Problems kept with their text; all are counted. */
 const MAX_PROBLEMS = 1000;
 
+/**
+ * References to each host cluster, a byte each: few clusters have 255 or more (deep snapshot trees), those are in a map.
+ * A terabyte of 64 KiB clusters takes 16 MiB.
+ */
+export class ClusterCounts {
+  #bytes = new Uint8Array(1024);
+  readonly #many = new Map<number, number>();
+  get(cluster: number): number {
+    const n = this.#bytes[cluster] ?? 0;
+    return n < 255 ? n : (this.#many.get(cluster) ?? 255);
+  }
+  set(cluster: number, count: number): void {
+    this.#bytes[cluster] = Math.min(255, count);
+    if (count >= 255) this.#many.set(cluster, count);
+    else this.#many.delete(cluster);
+  }
+  add(cluster: number): void {
+    const n = this.#bytes[cluster]!;
+    if (n < 254) this.#bytes[cluster] = n + 1;
+    else this.set(cluster, this.get(cluster) + 1);
+  }
+  /** Room for that many clusters; a little more than asked, as the file grows under a repair. */
+  reserve(clusters: number): void {
+    if (clusters <= this.#bytes.length) return;
+    const next = new Uint8Array(Math.ceil(clusters * 1.05) + 1024);
+    next.set(this.#bytes);
+    this.#bytes = next;
+  }
+}
+
 /** What a walk over all references found. */
 export class Tally {
-  /** References to each host cluster. */
-  counts = new Uint32Array(1024);
+  readonly counts = new ClusterCounts();
   clusters = 0;
   problems: Problem[] = [];
   corruptions = 0;
@@ -43,11 +72,7 @@ export class Tally {
   grow(clusters: number): void {
     if (clusters > MAX_CLUSTERS)
       throw new GuestError('unsupported', `an image of ${clusters} clusters cannot be checked (at most ${MAX_CLUSTERS})`);
-    if (clusters > this.counts.length) {
-      const next = new Uint32Array(Math.max(clusters, this.counts.length * 2));
-      next.set(this.counts);
-      this.counts = next;
-    }
+    this.counts.reserve(clusters);
     if (clusters > this.clusters) this.clusters = clusters;
   }
   add(kind: 'leak' | 'corruption', offset: number, length: number, message: string): void {
@@ -71,7 +96,7 @@ export class Tally {
     const first = Math.floor(offset / cs);
     const last = Math.floor((offset + length - 1) / cs);
     this.grow(last + 1);
-    for (let c = first; c <= last; c++) this.counts[c]!++;
+    for (let c = first; c <= last; c++) this.counts.add(c);
     return true;
   }
   result(): CheckResult {
@@ -151,7 +176,7 @@ function walkL1(t: Tally, s: State, l1: Table, offset: number, what: string, act
       t.add('corruption', at, 8, `L2 table at ${hex(at)} is not aligned to clusters`);
       continue;
     }
-    attempt(t, 'L2 table', at, () => walkL2(t, s, s.l2.get(at), i, active));
+    attempt(t, 'L2 table', at, () => walkL2(t, s, s.l2.peek(at), i, active));
   }
 }
 
@@ -257,9 +282,14 @@ function walkRefcounts(t: Tally, s: State, refcounts: Refcounts): void {
       continue;
     }
     t.use(at, s.clusterSize, 'refcount block');
-    if (t.counts[at / s.clusterSize] !== 1) {
+    if (t.counts.get(at / s.clusterSize) !== 1) {
       t.refcountsBroken = true;
-      t.add('corruption', at, s.clusterSize, `refcount block ${i} at ${hex(at)} is used ${t.counts[at / s.clusterSize]} times`);
+      t.add(
+        'corruption',
+        at,
+        s.clusterSize,
+        `refcount block ${i} at ${hex(at)} is used ${t.counts.get(at / s.clusterSize)} times`,
+      );
     }
   }
 }
@@ -268,7 +298,7 @@ function compare(t: Tally, s: State, refcounts: Refcounts): void {
   const cs = s.clusterSize;
   let highest = -1;
   const one = (cluster: number, stored: number) => {
-    const used = cluster < t.clusters ? t.counts[cluster]! : 0;
+    const used = cluster < t.clusters ? t.counts.get(cluster) : 0;
     if (stored !== 0 || used !== 0) highest = cluster;
     if (stored === used) return;
     const message = `cluster at ${hex(cluster * cs)} is used ${used} times, its refcount is ${stored}`;
@@ -282,7 +312,7 @@ function compare(t: Tally, s: State, refcounts: Refcounts): void {
   };
   if (t.refcountsBroken) {
     // What is stored cannot be trusted; only the structure faults are reported, as a rebuild repairs all at once.
-    for (let c = 0; c < t.clusters; c++) if (t.counts[c] !== 0) highest = c;
+    for (let c = 0; c < t.clusters; c++) if (t.counts.get(c) !== 0) highest = c;
     t.imageEnd = (highest + 1) * cs;
     return;
   }
@@ -290,7 +320,7 @@ function compare(t: Tally, s: State, refcounts: Refcounts): void {
   const blocks = Math.ceil(t.clusters / refcounts.perBlock);
   for (let i = 0; i < blocks; i++) {
     const at = refcounts.blockOffset(i);
-    const b = at === 0 ? undefined : refcounts.blocks.get(at);
+    const b = at === 0 ? undefined : refcounts.blocks.peek(at);
     const start = i * refcounts.perBlock;
     const end = Math.min(t.clusters, start + refcounts.perBlock);
     for (let c = start; c < end; c++) one(c, b === undefined ? 0 : refcountAt(b.bytes, b.view, refcounts.order, c - start));
@@ -316,7 +346,7 @@ function checkFlags(t: Tally, s: State, refcounts: Refcounts): void {
     const n = refcounts.get(l2 / s.clusterSize);
     const flag = (s.l1.hi(i) & COPIED) !== 0;
     if ((n === 1) !== flag) wrong(s.header.l1Offset + i * 8, n, flag, 'L1');
-    const table = s.l2.get(l2);
+    const table = s.l2.peek(l2);
     for (let k = 0; k < s.l2Entries; k++) {
       const hi = table.hi(k * words);
       if (hi & COMPRESSED_FLAG) continue;

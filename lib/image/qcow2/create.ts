@@ -119,7 +119,7 @@ export function createQcow2(file: ResizableSource, options: CreateOptions, conte
     if (secret === undefined) throw new GuestError('needs-key', 'an encrypted image needs a passphrase (encrypt.key-secret)');
     createLuks1(new WritableWindow(file, luksAt * clusterSize, luksBytes), secret, crypt);
   }
-  rebuildRefcounts(file, h, new Uint32Array(used).fill(1), used, refcountOrder, false);
+  rebuildRefcounts(file, h, () => 1, used, refcountOrder, false);
   let data: ResizableSource | undefined;
   if (dataFile !== undefined) {
     data = context.createSibling(dataFile);

@@ -12,7 +12,8 @@ import { Table } from './table.js';
 export function rebuildRefcounts(
   file: ResizableSource,
   header: Header,
-  counts: Uint32Array,
+  /** References to a cluster below `clusters`. */
+  count: (cluster: number) => number,
   clusters: number,
   order: number,
   barriers: boolean,
@@ -23,12 +24,9 @@ export function rebuildRefcounts(
   const start = Math.max(clusters, Math.ceil(file.size / cs));
   const used = new Set<number>();
   for (let c = 0; c < clusters; c++) {
-    if (counts[c] === 0) continue;
-    if (counts[c]! > max)
-      throw new GuestError(
-        'unsupported',
-        `a cluster is used ${counts[c]} times, refcounts of ${2 ** order} bits count to ${max}`,
-      );
+    if (count(c) === 0) continue;
+    if (count(c) > max)
+      throw new GuestError('unsupported', `a cluster is used ${count(c)} times, refcounts of ${2 ** order} bits count to ${max}`);
     used.add(Math.floor(c / perBlock));
   }
   // The structures count themselves: add blocks until they cover their own clusters.
@@ -54,7 +52,7 @@ export function rebuildRefcounts(
     const block = new Table(new Uint8Array(cs), at * cs);
     for (let i = 0; i < perBlock; i++) {
       const c = index * perBlock + i;
-      const n = c >= start && c < start + total ? 1 : c < clusters ? counts[c]! : 0;
+      const n = c >= start && c < start + total ? 1 : c < clusters ? count(c) : 0;
       if (n !== 0) setRefcountAt(block, order, i, n);
     }
     file.write(block.bytes, block.offset);

@@ -13,8 +13,8 @@ export function repairImage(w: Writer, what: 'leaks' | 'all'): Tally {
   if (what === 'all' && (before.refcountsBroken || missing())) {
     rebuild(w, refcounts.order);
   } else if (!before.refcountsBroken) {
-    if (what === 'all') for (const c of before.tooLow) refcounts.set(c, before.counts[c]!);
-    for (const c of before.tooHigh) refcounts.set(c, c < before.clusters ? before.counts[c]! : 0);
+    if (what === 'all') for (const c of before.tooLow) refcounts.set(c, before.counts.get(c));
+    for (const c of before.tooHigh) refcounts.set(c, c < before.clusters ? before.counts.get(c) : 0);
     refcounts.write();
     w.target.flush();
   }
@@ -35,7 +35,7 @@ export function rebuild(w: Writer, order: number): void {
   const { s, refcounts } = w;
   w.target.flush();
   const t = countReferences(s);
-  rebuildRefcounts(w.target, s.header, t.counts, t.clusters, order, w.barriers);
+  rebuildRefcounts(w.target, s.header, (c) => t.counts.get(c), t.clusters, order, w.barriers);
   refcounts.reset();
 }
 

@@ -99,6 +99,23 @@ export class TableCache {
     return t;
   }
 
+  #scratch: Table | undefined;
+  /**
+   * A table for one look, to be read only and not kept past the next `peek`: one that is not here is read into one buffer
+   * used again and again, so that a walk over gigabytes of tables leaves no garbage and the cache as it was.
+   */
+  peek(offset: number): Table {
+    if (this.#map.has(offset)) return this.get(offset);
+    if (offset % this.clusterSize !== 0)
+      throw corrupt(`${this.what} at ${hex(offset)} is not aligned to clusters of ${this.clusterSize} bytes`, { offset });
+    if (offset + this.clusterSize > this.file.size)
+      throw corrupt(`${this.what} at ${hex(offset)} is past the end of the file (size ${hex(this.file.size)})`, { offset });
+    const scratch = (this.#scratch ??= new Table(new Uint8Array(this.clusterSize), offset));
+    this.file.read(scratch.bytes, offset);
+    scratch.offset = offset;
+    return scratch;
+  }
+
   has(offset: number): boolean {
     return this.#map.has(offset);
   }
