@@ -197,7 +197,7 @@ describe('parts of images', () => {
     await expect(serve(['-r', '-P', '9', file])).rejects.toThrow(/no partition 9 \(partitions: 1, 5\)/);
   });
 
-  itIf(hasSharedData(), noSharedData)('a logical volume, for reading; refuses to write to it', async () => {
+  itIf(hasSharedData(), noSharedData)('a logical volume, for reading and for writing', async () => {
     const disk = sharedFile('guest/phony-fedora.img.zst');
     const device = '/dev/VG/Root';
     const s = await serve(['-r', '-t', '--device', device, '-k', path('s'), disk]);
@@ -206,7 +206,19 @@ describe('parts of images', () => {
     const there = tool('virt-ls', ['-a', s.uri, '-m', '/dev/sda', '/']);
     expect(here.stdout).toMatch(/^etc$/m);
     expect(there).toMatchObject({ status: 0, stderr: '', stdout: here.stdout });
-    await expect(serve(['-f', 'raw', '--device', device, disk])).rejects.toThrow(/for reading only \(add --read-only\)/);
+    // Of one piece it can be written to as well: bytes change there and nowhere else.
+    const copy = path('lvm.raw');
+    run('cp', ['--sparse=always', '--reflink=auto', disk, copy]);
+    const w = await serve(['-f', 'raw', '--device', device, '-k', path('s'), copy]);
+    run('qemu-io', ['-f', 'raw', '-c', 'write -P 0x61 5M 3M', w.uri]);
+    expect(await w.ended).toBe(0);
+    const differences = run('cmp', ['-l', disk, copy], { ok: [1] })
+      .trimEnd()
+      .split('\n')
+      .map((l) => Number(l.trim().split(/ +/)[0]) - 1);
+    expect(differences.at(-1)! - differences[0]!).toBeLessThan(3 * MiB);
+    const c = await serve(['-r', '--device', device, '-f', 'raw', '-k', path('s'), copy]);
+    run('qemu-io', ['-r', '-f', 'raw', '-c', 'read -P 0x61 5M 3M', c.uri]);
   });
 
   itNeeds('qemu-img', 'qemu-io')('an internal snapshot, and writes that are thrown away', async () => {

@@ -9,7 +9,7 @@ import type { Image } from '../../image/format.js';
 import { type OpenImageOptions, openImage } from '../../image/open.js';
 import { Qcow2Image } from '../../image/qcow2/index.js';
 import { probeFormat } from '../../image/registry.js';
-import { Storage } from '../../storage/index.js';
+import { Storage, type StorageNode } from '../../storage/index.js';
 import type { MetaContext, NbdExport } from './export.js';
 
 export interface ExportOptions {
@@ -75,8 +75,9 @@ export function openExport(o: ExportOptions): OpenExport {
       closers.push(() => overlay.close());
       source = overlay;
     }
-    if (!readOnly && !isWritable(source))
-      throw new GuestError('read-only', 'this can be exported for reading only (add --read-only)', {
+    const refused = !isWritable(source) ? 'this can be exported for reading only' : writesImage ? part.refuses : undefined;
+    if (!readOnly && refused !== undefined)
+      throw new GuestError('read-only', `${refused} (add --read-only, or --snapshot to throw writes away)`, {
         path: o.image,
         ...(o.device === undefined ? {} : { device: o.device }),
       });
@@ -106,8 +107,15 @@ export function openExport(o: ExportOptions): OpenExport {
   }
 }
 
-/** `start`: where in the image it begins, when it is one piece of it. */
-function partOf(whole: BlockSource, o: ExportOptions): { readonly source: BlockSource; readonly start?: number } {
+interface Part {
+  readonly source: BlockSource;
+  /** Where in the image it begins, when it is one piece of it. */
+  readonly start?: number;
+  /** Why it must not be written to. */
+  readonly refuses?: string | undefined;
+}
+
+function partOf(whole: BlockSource, o: ExportOptions): Part {
   if (o.offset !== undefined) {
     if (o.offset >= whole.size) throw usage(`offset ${o.offset} is past the end of the disk (${whole.size} bytes)`);
     return { source: window(whole, o.offset, whole.size - o.offset), start: o.offset };
@@ -130,7 +138,21 @@ function partOf(whole: BlockSource, o: ExportOptions): { readonly source: BlockS
   const node = storage.get(o.device!);
   if (node.source === undefined) throw unsupported(`${o.device}: ${node.problems[0] ?? 'nothing to read here'}`);
   if (node.kind === 'disk') return { source: node.source, start: 0 };
-  return { source: node.source, ...(node.kind === 'partition' ? { start: node.partition!.start } : {}) };
+  if (node.kind === 'partition') return { source: node.source, start: node.partition!.start };
+  return { source: node.source, refuses: refusesWrites(node) };
+}
+
+/** A volume is written to in its place only where nothing else depends on its old contents. */
+function refusesWrites(node: StorageNode): string | undefined {
+  if (node.source !== undefined && !isWritable(node.source)) return `${node.device} can be exported for reading only`;
+  // The origin of a snapshot would have to be copied to it first, which only the kernel's snapshot target does.
+  if (node.kind === 'volume-group' && node.children.some((c) => c.volume?.kinds.includes('snapshot')))
+    return `volume group ${node.device} has snapshots: its volumes can be exported for reading only`;
+  for (const p of node.parents) {
+    const why = refusesWrites(p);
+    if (why !== undefined) return why;
+  }
+  return undefined;
 }
 
 function openSnapshot(image: Image, wanted: string): BlockSource {
