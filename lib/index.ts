@@ -1,6 +1,7 @@
 /** The public API of guestwright.  Tools use this and nothing below it. */
 
 export { codecAddon, hasCodec } from './addon/codec.js';
+export { hasKvmAddon } from './addon/kvm.js';
 export { addonState, loadTarget, packageRoot } from './addon/load.js';
 export { hasSysio } from './addon/sysio.js';
 export type { Package } from './artifact/package.js';
@@ -64,4 +65,5 @@ export { type Bill, type BillOptions, type BillSystem, billSystem, cycloneDx, sp
 export { type PackOptions, packTree } from './ops/tar/pack.js';
 export { Storage, type StorageNode } from './storage/index.js';
 export { type DiskSpec, openStorage } from './storage/open.js';
+export { type KvmState, kvmProbe, percent } from './vm/kvm-probe.js';
 export type { KeyRing } from './volume/manager.js';

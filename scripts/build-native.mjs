@@ -62,4 +62,6 @@ if (r.status !== 0) {
   console.error(text.split('\n').slice(-40).join('\n'));
   fail('node-gyp failed, see above');
 }
+// What binding.gyp leaves out, it says on a line of its own.
+for (const line of new Set(`${r.stderr}`.split('\n'))) if (line.startsWith('guestwright: ')) console.error(line);
 writeFileSync(stamp, digest);

@@ -2,7 +2,17 @@ import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import picocolors from 'picocolors';
-import { addonState, codecAddon, hasCodec, hasSysio, nativeZstd } from '../../lib/index.js';
+import {
+  addonState,
+  codecAddon,
+  hasCodec,
+  hasKvmAddon,
+  hasSysio,
+  type KvmState,
+  kvmProbe,
+  nativeZstd,
+  percent,
+} from '../../lib/index.js';
 import { columns, json, out } from '../shared/output.js';
 import { common, jsonOption, type Tool, version } from '../shared/tool.js';
 
@@ -14,6 +24,8 @@ interface Finding {
   readonly for: string;
   /** What to do when it is missing. */
   readonly remedy?: string;
+  /** All that the probe of /dev/kvm found. */
+  readonly probe?: KvmState;
 }
 
 const LIBRARY_FOLDERS = ['/lib', '/usr/lib', '/usr/local/lib', '/lib64', '/usr/lib64'];
@@ -40,7 +52,7 @@ function deviceNode(path: string): { readonly ok: boolean; readonly found: strin
     return {
       ok: false,
       found: 'missing',
-      remedy: path === '/dev/fuse' ? 'modprobe fuse' : 'no virtualisation here, or the kvm module is not loaded',
+      remedy: 'modprobe fuse',
     };
   if (!statSync(path).isCharacterDevice()) return { ok: false, found: 'is no device' };
   try {
@@ -50,8 +62,26 @@ function deviceNode(path: string): { readonly ok: boolean; readonly found: strin
     return {
       ok: false,
       found: 'permission denied',
-      remedy: `is this user in the ${path === '/dev/kvm' ? 'kvm' : 'fuse'} group?`,
+      remedy: 'is this user in the fuse group?',
     };
+  }
+}
+
+/** Present and permitted is not enough: some kernels' KVM emulates each instruction, and not all of them. */
+function kvm(refresh: boolean): Finding {
+  const probe = kvmProbe({ refresh });
+  const rest = { what: '/dev/kvm', for: 'running virtual machines at full speed (reading needs none)', probe };
+  switch (probe.kind) {
+    case 'missing':
+      return { ...rest, ok: false, found: probe.reason, remedy: 'no virtualisation here, or the kvm module is not loaded' };
+    case 'denied':
+      return { ...rest, ok: false, found: probe.reason, remedy: 'is this user in the kvm group?' };
+    case 'unknown':
+      return { ...rest, ok: false, found: `unknown: ${probe.reason}`, remedy: 'npm run build:native' };
+    case 'fit':
+      return { ...rest, ok: true, found: `present, permitted, and fit (${percent(probe.ratio)} of native)` };
+    default:
+      return { ...rest, ok: false, found: `present but not fit: ${probe.reason}; QEMU without KVM will be used` };
   }
 }
 
@@ -79,13 +109,14 @@ function program(command: string, purpose: string, remedy: string): Finding {
   };
 }
 
-export function findings(): readonly Finding[] {
+export function findings(options: { readonly refresh?: boolean } = {}): readonly Finding[] {
   const fuse = library('libfuse3.so.3');
   return [
     { what: 'guestwright', ok: true, found: version(), for: '' },
     { what: 'node', ok: true, found: process.version, for: '' },
     target('sysio', hasSysio(), 'holes, locks, block devices, fast checksums'),
     target('codec', hasCodec(), 'fast encryption and compression on all cores'),
+    target('kvm', hasKvmAddon(), 'running virtual machines'),
     {
       what: 'zstd-napi',
       ok: nativeZstd() !== null,
@@ -101,7 +132,7 @@ export function findings(): readonly Finding[] {
       ...(fuse === undefined ? { remedy: 'apt-get install libfuse3-3 fuse3' } : {}),
     },
     { what: '/dev/fuse', for: 'mounting guests', ...deviceNode('/dev/fuse') },
-    { what: '/dev/kvm', for: 'running virtual machines at full speed (reading needs none)', ...deviceNode('/dev/kvm') },
+    kvm(options.refresh ?? false),
     program(
       'qemu-system-x86_64',
       'virtual machines where there is no KVM (reading needs none)',
@@ -114,12 +145,13 @@ export function findings(): readonly Finding[] {
 export const tool: Tool = {
   name: 'guestwright doctor',
   summary: 'say what this machine offers and what is missing',
-  usage: ['guestwright doctor [--json]'],
+  usage: ['guestwright doctor [--json] [--refresh]'],
   examples: [['which parts are native, and is there a KVM?', 'guestwright doctor']],
   setup(command) {
     jsonOption(command);
+    command.option('--refresh', 'run the probe of /dev/kvm again (its result is kept until the next boot)');
     return () => {
-      const all = findings();
+      const all = findings({ refresh: command.opts<{ refresh?: boolean }>().refresh === true });
       if (common.json) {
         out.line(json(all));
         return 0;
