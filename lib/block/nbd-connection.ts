@@ -114,7 +114,7 @@ async function converse<T>(
       wake?.();
     };
     const fail = (e: Error) => {
-      ended ??= new NbdLost(e.message);
+      ended ??= new NbdLost((e as NodeJS.ErrnoException).code === 'ECONNRESET' ? 'the connection was reset' : e.message);
       wake?.();
     };
     const end = () => fail(new Error('the server closed the connection'));

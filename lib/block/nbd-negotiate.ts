@@ -182,6 +182,7 @@ function* unknownExport(name: string, end: Reply): Negotiation<GuestError> {
         .map((n) => `"${n}"`)
         .join(', ')})`;
   }
+  yield { send: optionOf(OPT.ABORT, new Uint8Array(0)) };
   return new GuestError('not-found', `the server has no export "${name}"${known === '' ? said(end) : known}`);
 }
 
