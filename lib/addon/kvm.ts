@@ -1,4 +1,4 @@
-import { fromSystem } from '../core/errors.js';
+import { type ErrorCode, GuestError } from '../core/errors.js';
 import { loadTarget } from './load.js';
 
 /** One step of the probe's guest. */
@@ -57,6 +57,12 @@ function addon(): Native | undefined {
   }
   return native;
 }
+/** A native failure (errno and what was being done) as ours; anything else is passed through. */
+function explained(e: unknown, code: ErrorCode): unknown {
+  const { code: errno, syscall } = e as NodeJS.ErrnoException;
+  if (errno === undefined || syscall === undefined) return e;
+  return new GuestError(code, `${syscall} (${errno})`, { device: '/dev/kvm', errno }, e);
+}
 /** Loads the KVM part of the addon; false where it is not built or switched off. */
 export const hasKvmAddon = (): boolean => addon() !== undefined;
 
@@ -75,7 +81,7 @@ export function recordGuest(
   try {
     return addon()?.record(mode, code, options.memorySize ?? 0x20000, options.answers ?? [], options.limitMs ?? 1000);
   } catch (e) {
-    throw fromSystem(e, { path: '/dev/kvm', op: 'run a guest' });
+    throw explained(e, 'no-kvm');
   }
 }
 
@@ -84,6 +90,6 @@ export function guestTables(size: number): Uint8Array | undefined {
   try {
     return addon()?.tables(size);
   } catch (e) {
-    throw fromSystem(e, { op: 'build guest tables' });
+    throw explained(e, 'usage');
   }
 }
