@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, readdirSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 
 const root = resolve(import.meta.dirname, '..');
 process.chdir(root);
@@ -12,8 +12,6 @@ const { build } = createRequire(import.meta.url)('esbuild');
 
 // --bundle: only the commands, without type check and library (for work on one tool).
 const bundleOnly = process.argv.includes('--bundle');
-// It writes over what is there, so that commands that run meanwhile (tests) keep their files.
-if (!bundleOnly) rmSync('dist', { recursive: true, force: true });
 const tsc = bundleOnly
   ? { status: 0 }
   : spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], { stdio: 'inherit' });
@@ -38,7 +36,8 @@ const toolEntry = {
     }));
   },
 };
-await build({
+const built = await build({
+  metafile: true,
   entryPoints,
   outdir: 'dist/bin',
   bundle: true,
@@ -57,3 +56,10 @@ await build({
   logLevel: 'warning',
 });
 for (const t of tools) chmodSync(join('dist/bin', `${t}.js`), 0o755);
+
+// What an earlier build left goes last: commands that run meanwhile (tests) keep their files until the new ones are there.
+const fresh = new Set(Object.keys(built.metafile.outputs).map((f) => basename(f)));
+for (const f of readdirSync('dist/bin')) if (!fresh.has(f)) rmSync(join('dist/bin', f), { force: true });
+if (!bundleOnly)
+  for (const f of readdirSync('dist'))
+    if (!['bin', 'lib', 'tools'].includes(f)) rmSync(join('dist', f), { recursive: true, force: true });
