@@ -57,7 +57,8 @@ export function judge(facts: KvmFacts): KvmState {
       return { kind: 'missing', reason: errno === 'ENOENT' ? 'missing' : 'no KVM behind it' };
     return { kind: 'unusable', reason: `cannot be opened (${errno})`, failed: [] };
   }
-  const ratio = facts.nativeRate > 0 ? facts.guestRate / facts.nativeRate : 0;
+  // Noise may put a guest above native speed.
+  const ratio = facts.nativeRate > 0 ? Math.min(1, facts.guestRate / facts.nativeRate) : 0;
   const below = facts.nativeRate > 0 ? facts.guestRateBelow / facts.nativeRate : 0;
   // A loop that only ran out of time is slow, not broken.
   const failed = facts.steps.filter((s) => !s.ok && !(s.name === 'loop' && below > 0));
@@ -161,7 +162,7 @@ function access(path: string): KvmState | undefined {
 
 /**
  * Whether /dev/kvm can run a guest at a speed that is worth it.  The first call in a boot runs a short guest (at most 300 ms, twice
- * that where the first run was slow); later ones read the result, unless `refresh`.
+ * that where the first run was slow or not done); later ones read the result, unless `refresh`.
  */
 export function kvmProbe(options: { readonly refresh?: boolean } = {}): KvmState {
   const refused = access('/dev/kvm');
@@ -175,10 +176,10 @@ export function kvmProbe(options: { readonly refresh?: boolean } = {}): KvmState
     if (cached !== undefined) return cached;
   }
   let state = probeOnce();
-  // A busy machine looks slow too; a result that holds for the whole boot deserves a second look.
-  if (state.kind === 'slow') {
+  // A busy machine looks slow or takes all the time for the set-up; a result that may hold for the whole boot deserves a second look.
+  if (state.kind === 'slow' || (state.kind === 'unusable' && state.failed.some((f) => f.fact.startsWith('not done')))) {
     const again = probeOnce();
-    if (again.kind === 'fit' || (again.kind === 'slow' && again.ratio > state.ratio)) state = again;
+    if (again.kind === 'fit' || state.kind === 'unusable' || (again.kind === 'slow' && again.ratio > state.ratio)) state = again;
   }
   if (path !== undefined && key !== undefined && lasting(state)) writeCache(path, key, state);
   return state;

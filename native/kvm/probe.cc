@@ -55,19 +55,40 @@ std::optional<Exit> nextAccess(SmallGuest &guest, Watch &watch, ProbeStep &step)
   }
 }
 
-SmallGuest makeGuest(const System &system, uint64_t entry) {
-  SmallGuest guest(system, Mode::long64, probe_guest::code(), CODE_ADDRESS + entry, probe_guest::MEMORY_SIZE);
-  writeIdt64(guest.memory(), CODE_ADDRESS + probe_guest::faultHandlers(), probe_guest::FAULT_STRIDE);
-  return guest;
-}
+// Making a VM takes 100 ms where KVM is itself in an emulated machine, so that one guest does all steps as long as they succeed.
+class Stage {
+ public:
+  explicit Stage(const System &system) : system_(system) {}
+  SmallGuest &at(uint64_t entry) {
+    if (guest_) {
+      guest_->vcpu().enter(Mode::long64, CODE_ADDRESS + entry);
+    } else {
+      guest_.emplace(system_, Mode::long64, probe_guest::code(), CODE_ADDRESS + entry, probe_guest::MEMORY_SIZE);
+      writeIdt64(guest_->memory(), CODE_ADDRESS + probe_guest::faultHandlers(), probe_guest::FAULT_STRIDE);
+    }
+    return *guest_;
+  }
+  // After a failure the vCPU's state is anybody's guess.
+  void discard() { guest_.reset(); }
 
-// A step that reports one number.
-void check(const System &system, Watch &watch, uint64_t entry, uint32_t expected, ProbeStep &step) {
-  SmallGuest guest = makeGuest(system, entry);
+ private:
+  const System &system_;
+  std::optional<SmallGuest> guest_;
+};
+
+// A step that reports one number and halts.
+void check(Stage &stage, Watch &watch, uint64_t entry, uint32_t expected, ProbeStep &step) {
+  SmallGuest &guest = stage.at(entry);
   auto e = nextAccess(guest, watch, step);
   if (!e) return;
-  step.ok = e->write && e->address == probe_guest::PORT_RESULT && e->value() == expected;
-  if (!step.ok) step.fact = "the guest's result is " + std::to_string(e->value()) + ", expected " + std::to_string(expected);
+  if (!e->write || e->address != probe_guest::PORT_RESULT || e->value() != expected) {
+    step.fact = "the guest's result is " + std::to_string(e->value()) + ", expected " + std::to_string(expected);
+    return;
+  }
+  // The port access is complete, and the vCPU ready for other registers, only after the next run.
+  if (auto more = nextAccess(guest, watch, step); more) step.fact = "the guest did not halt";
+  step.ok = step.fact == exitName(KVM_EXIT_HLT);
+  if (step.ok) step = {.name = step.name, .ok = true};
 }
 
 // The same rounds, natively; the best rate, as others use this machine too.
@@ -82,8 +103,8 @@ double nativeRate(uint32_t iterations, uint32_t &result) {
   return best;
 }
 
-void timeLoop(const System &system, Watch &watch, ProbeReport &report, ProbeStep &step) {
-  SmallGuest guest = makeGuest(system, probe_guest::loop());
+void timeLoop(Stage &stage, Watch &watch, ProbeReport &report, ProbeStep &step) {
+  SmallGuest &guest = stage.at(probe_guest::loop());
   uint32_t iterations = FIRST_ITERATIONS;
   auto start = Clock::now();
   bool running = false;
@@ -134,6 +155,7 @@ void runSteps(Watch &watch, ProbeReport &report) {
     report.steps.push_back({.name = "start", .fact = e.fact, .error = e.error});
     return;
   }
+  Stage stage(*system);
   auto step = [&](const char *name, auto body) {
     ProbeStep &s = report.steps.emplace_back(ProbeStep{.name = name});
     try {
@@ -143,14 +165,15 @@ void runSteps(Watch &watch, ProbeReport &report) {
       s.fact = e.fact;
       s.error = e.error;
     }
+    if (!s.ok) stage.discard();
     return s.ok;
   };
   using namespace probe_guest;
-  if (!step("start", [&](ProbeStep &s) { check(*system, watch, started(), STARTED, s); })) return;
+  if (!step("start", [&](ProbeStep &s) { check(stage, watch, started(), STARTED, s); })) return;
   // One that fails does not stop the others: the report says all that is wrong.
-  step("sse2", [&](ProbeStep &s) { check(*system, watch, sse2(), SSE2_RESULT, s); });
-  step("cmpxchg16b", [&](ProbeStep &s) { check(*system, watch, cmpxchg16b(), CMPXCHG16B_RESULT, s); });
-  step("loop", [&](ProbeStep &s) { timeLoop(*system, watch, report, s); });
+  step("sse2", [&](ProbeStep &s) { check(stage, watch, sse2(), SSE2_RESULT, s); });
+  step("cmpxchg16b", [&](ProbeStep &s) { check(stage, watch, cmpxchg16b(), CMPXCHG16B_RESULT, s); });
+  step("loop", [&](ProbeStep &s) { timeLoop(stage, watch, report, s); });
 }
 }  // namespace
 
