@@ -1,10 +1,15 @@
 /**
- * The memory shared by NbdSource and its worker.  `control`: [state, answer's length]; `data`: bytes of reads and writes,
- * block status as pairs of doubles, or the answer as JSON.  The reader waits on `state` with Atomics.wait.
+ * The memory shared by NbdSource and its worker, in slots that are used side by side.  `control`: [state, answer's length]
+ * for each slot; `data`, a part for each: bytes of reads and writes, block status as pairs of doubles, or the answer as
+ * JSON.  The reader waits on `state` with Atomics.wait.
  */
 export const IDLE = 0;
 export const DONE = 1;
 export const FAILED = 2;
+
+/** Two take turns in reading ahead, the third is for everything else. */
+export const SLOTS = 3;
+export const ANSWER_SLOT = 2;
 
 export interface NbdPart {
   readonly offset: number;
@@ -12,7 +17,8 @@ export interface NbdPart {
   /** Place in `data`. */
   readonly at: number;
 }
-export type NbdMessage =
+export type NbdMessage = { readonly slot: number } & NbdRequest;
+export type NbdRequest =
   | {
       readonly kind: 'open';
       readonly uri: string;

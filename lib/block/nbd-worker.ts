@@ -1,13 +1,13 @@
 import { parentPort } from 'node:worker_threads';
 import { GuestError } from '../core/errors.js';
 import { NbdConnection, NbdLost } from './nbd-connection.js';
-import { DONE, FAILED, type NbdFailure, type NbdMessage, type NbdOpened } from './nbd-messages.js';
+import { ANSWER_SLOT, DONE, FAILED, type NbdFailure, type NbdMessage, type NbdOpened, SLOTS } from './nbd-messages.js';
 import { CMD, FLAG } from './nbd-protocol.js';
 import { parseNbdUri } from './nbd-uri.js';
 
 /** The asynchronous half of NbdSource. */
 let control: Int32Array;
-let data: Uint8Array;
+let memory: Uint8Array;
 let uri: string;
 let timeoutMs: number;
 let connection: NbdConnection;
@@ -19,7 +19,7 @@ const connect = (): Promise<NbdConnection> => NbdConnection.open(parseNbdUri(uri
 
 async function open(m: NbdMessage & { kind: 'open' }): Promise<void> {
   control = new Int32Array(m.control);
-  data = new Uint8Array(m.data);
+  memory = new Uint8Array(m.data);
   uri = m.uri;
   timeoutMs = m.timeoutMs;
   connection = await connect();
@@ -29,13 +29,30 @@ async function open(m: NbdMessage & { kind: 'open' }): Promise<void> {
     throw new GuestError('read-only', 'the server exports this for reading only');
   }
   opened = { size, flags, minimumBlock, maximumBlock, status: allocation !== undefined };
-  put(new TextEncoder().encode(JSON.stringify(opened)));
+  put(ANSWER_SLOT, new TextEncoder().encode(JSON.stringify(opened)));
 }
 
-/** One new connection for a lost one, which must lead to the same disk. */
+/** A slot's part of the shared memory. */
+function slotOf(slot: number): Uint8Array {
+  const size = memory.length / SLOTS;
+  return memory.subarray(slot * size, (slot + 1) * size);
+}
+
+let reconnecting: Promise<void> | undefined;
+
+/** One new connection for a lost one, also when several requests notice. */
 async function again(lost: GuestError): Promise<void> {
   if (!(lost instanceof NbdLost)) throw lost;
   if (dirty) throw new GuestError('io', `${lost.message}; what was written since the last flush may be lost`, lost.where);
+  if (connection.lost === undefined) return;
+  reconnecting ??= reconnect(lost).finally(() => {
+    reconnecting = undefined;
+  });
+  return reconnecting;
+}
+
+/** The new connection must lead to the same disk. */
+async function reconnect(lost: GuestError): Promise<void> {
   let next: NbdConnection;
   try {
     next = await connect();
@@ -78,6 +95,7 @@ async function all(requests: readonly Promise<void>[]): Promise<void> {
 }
 
 async function handle(m: NbdMessage): Promise<void> {
+  const data = m.kind === 'open' ? new Uint8Array(0) : slotOf(m.slot);
   switch (m.kind) {
     case 'open':
       return open(m);
@@ -99,9 +117,9 @@ async function handle(m: NbdMessage): Promise<void> {
         const runs: number[] = [];
         await connection.request(CMD.BLOCK_STATUS, m.offset, m.length, { runs });
         const most = Math.floor(data.byteLength / 16) * 2;
-        const pairs = new Float64Array(data.buffer, 0, Math.min(runs.length, most));
+        const pairs = new Float64Array(data.buffer, data.byteOffset, Math.min(runs.length, most));
         pairs.set(runs.length > most ? runs.slice(0, most) : runs);
-        Atomics.store(control, 1, pairs.length);
+        Atomics.store(control, 2 * m.slot + 1, pairs.length);
       });
     case 'zero':
       return changing(() => connection.request(CMD.WRITE_ZEROES, m.offset, m.length));
@@ -117,15 +135,16 @@ async function handle(m: NbdMessage): Promise<void> {
   }
 }
 
-function put(bytes: Uint8Array): void {
+function put(slot: number, bytes: Uint8Array): void {
+  const data = slotOf(slot);
   data.set(bytes.subarray(0, data.length));
-  Atomics.store(control, 1, Math.min(bytes.length, data.length));
+  Atomics.store(control, 2 * slot + 1, Math.min(bytes.length, data.length));
 }
 
 parentPort!.on('message', (m: NbdMessage) => {
   const finish = (state: number) => {
-    Atomics.store(control, 0, state);
-    Atomics.notify(control, 0);
+    Atomics.store(control, 2 * m.slot, state);
+    Atomics.notify(control, 2 * m.slot);
   };
   handle(m).then(
     () => finish(DONE),
@@ -134,7 +153,7 @@ parentPort!.on('message', (m: NbdMessage) => {
         e instanceof GuestError
           ? { code: e.code, message: e.message, where: { ...e.where } }
           : { code: 'internal', message: `internal error: ${e instanceof Error ? e.message : String(e)}`, where: {} };
-      put(new TextEncoder().encode(JSON.stringify(failure)));
+      put(m.slot, new TextEncoder().encode(JSON.stringify(failure)));
       finish(FAILED);
     },
   );

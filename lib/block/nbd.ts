@@ -3,7 +3,16 @@ import { Worker } from 'node:worker_threads';
 import { packageRoot } from '../addon/load.js';
 import { type ErrorCode, GuestError } from '../core/errors.js';
 import { Lru } from '../core/lru.js';
-import { FAILED, IDLE, type NbdFailure, type NbdMessage, type NbdOpened, type NbdPart } from './nbd-messages.js';
+import {
+  ANSWER_SLOT,
+  FAILED,
+  IDLE,
+  type NbdFailure,
+  type NbdOpened,
+  type NbdPart,
+  type NbdRequest,
+  SLOTS,
+} from './nbd-messages.js';
 import { FLAG, STATE_ZERO } from './nbd-protocol.js';
 import { formatNbdUri, parseNbdUri } from './nbd-uri.js';
 import { type BlockSource, checkRange, type Range, type Run, type WritableSource } from './source.js';
@@ -31,6 +40,13 @@ interface KnownRuns {
   cursor: number;
 }
 
+/** What a reading slot holds, or will hold when its request is answered. */
+interface Stretch {
+  offset: number;
+  length: number;
+  pending: boolean;
+}
+
 /**
  * An export of an NBD server.  The connection lives in a worker thread; this side waits for it on shared memory, so that
  * reading stays synchronous.  A dropped connection is made anew once for a read; a write is never repeated.
@@ -40,17 +56,26 @@ export class NbdSource implements BlockSource {
   readonly size: number;
   readonly sectorSize = 512;
   protected readonly opened: NbdOpened;
+  /** The slot for everything but reading ahead. */
   protected readonly data: Uint8Array;
+  readonly #memory: Uint8Array;
+  readonly #slotBytes: number;
   protected readonly cache: Lru<number, Uint8Array>;
   protected readonly blockSize: number;
   readonly #worker: Worker;
-  readonly #control = new Int32Array(new SharedArrayBuffer(8));
+  readonly #control = new Int32Array(new SharedArrayBuffer(8 * SLOTS));
   readonly #timeoutMs: number;
   #closed = false;
   #broken: GuestError | undefined;
   /** The block that a sequential reader would ask for next, and how many blocks it gets ahead. */
   #expected = -1;
   #ahead = 0;
+  /** Long reads: what the two reading slots hold, and where the last one ended. */
+  readonly #stretches: readonly [Stretch, Stretch] = [
+    { offset: 0, length: 0, pending: false },
+    { offset: 0, length: 0, pending: false },
+  ];
+  #readEnd = -1;
   #status: KnownRuns | undefined;
 
   constructor(
@@ -63,7 +88,9 @@ export class NbdSource implements BlockSource {
     this.blockSize = options.blockSize ?? BLOCK;
     this.#timeoutMs = options.timeoutMs ?? 120_000;
     this.cache = new Lru(options.cacheBytes ?? 64 << 20);
-    this.data = new Uint8Array(new SharedArrayBuffer(PARALLEL * this.blockSize));
+    this.#slotBytes = PARALLEL * this.blockSize;
+    this.#memory = new Uint8Array(new SharedArrayBuffer(SLOTS * this.#slotBytes));
+    this.data = this.#memory.subarray(ANSWER_SLOT * this.#slotBytes);
     this.#worker = new Worker(workerFile(), { stdout: false, stderr: false });
     this.#worker.unref();
     try {
@@ -73,9 +100,9 @@ export class NbdSource implements BlockSource {
         writable,
         timeoutMs: Math.min(30_000, this.#timeoutMs),
         control: this.#control.buffer as SharedArrayBuffer,
-        data: this.data.buffer as SharedArrayBuffer,
+        data: this.#memory.buffer as SharedArrayBuffer,
       });
-      this.opened = JSON.parse(this.#text()) as NbdOpened;
+      this.opened = JSON.parse(this.#text(ANSWER_SLOT)) as NbdOpened;
       this.size = this.opened.size;
     } catch (e) {
       this.#closed = true;
@@ -84,23 +111,30 @@ export class NbdSource implements BlockSource {
     }
   }
 
-  protected ask(message: NbdMessage): void {
+  protected ask(request: NbdRequest): void {
+    this.#post(ANSWER_SLOT, request);
+    this.#wait(ANSWER_SLOT);
+  }
+  #post(slot: number, request: NbdRequest): void {
     if (this.#closed) throw new GuestError('internal', `internal error: ${this.label} is closed`);
     if (this.#broken !== undefined) throw this.#broken;
-    Atomics.store(this.#control, 0, IDLE);
-    this.#worker.postMessage(message);
-    if (Atomics.wait(this.#control, 0, IDLE, this.#timeoutMs) === 'timed-out') {
+    Atomics.store(this.#control, 2 * slot, IDLE);
+    this.#worker.postMessage({ ...request, slot });
+  }
+  #wait(slot: number): void {
+    if (Atomics.wait(this.#control, 2 * slot, IDLE, this.#timeoutMs) === 'timed-out') {
       // The late answer would be taken for the next one's.
       this.#broken = new GuestError('io', `no answer within ${this.#timeoutMs / 1000} s`, { path: this.label });
       throw this.#broken;
     }
-    if (Atomics.load(this.#control, 0) === FAILED) {
-      const f = JSON.parse(this.#text()) as NbdFailure;
+    if (Atomics.load(this.#control, 2 * slot) === FAILED) {
+      const f = JSON.parse(this.#text(slot)) as NbdFailure;
       throw new GuestError(f.code as ErrorCode, f.message, { ...f.where, path: this.label });
     }
   }
-  #text(): string {
-    return new TextDecoder().decode(this.data.slice(0, Atomics.load(this.#control, 1)));
+  #text(slot: number): string {
+    const start = slot * this.#slotBytes;
+    return new TextDecoder().decode(this.#memory.slice(start, start + Atomics.load(this.#control, 2 * slot + 1)));
   }
 
   read(into: Uint8Array, offset: number): void {
@@ -124,10 +158,56 @@ export class NbdSource implements BlockSource {
     }
   }
 
+  /** A long read, at most a slot long.  Where they follow each other, the next one is on its way while this one is used. */
   #readWhole(into: Uint8Array, offset: number): void {
-    this.ask({ kind: 'read', parts: this.parts(offset, into.length) });
-    into.set(this.data.subarray(0, into.length));
-    this.#expected = Math.floor((offset + into.length) / this.blockSize);
+    const end = offset + into.length;
+    const sequential = offset === this.#readEnd;
+    let slot = this.#stretches.findIndex((s) => s.offset <= offset && end <= s.offset + s.length);
+    if (slot < 0) {
+      slot = this.#stretches[0].pending ? 1 : 0;
+      this.#start(slot, offset, sequential ? Math.min(this.#slotBytes, this.size - offset) : into.length);
+    }
+    const s = this.#stretches[slot]!;
+    this.#settle(slot);
+    const next = s.offset + s.length;
+    const other = this.#stretches[1 - slot]!;
+    if (sequential && next < this.size && (other.offset !== next || other.length === 0))
+      this.#start(1 - slot, next, Math.min(this.#slotBytes, this.size - next));
+    const from = slot * this.#slotBytes + offset - s.offset;
+    into.set(this.#memory.subarray(from, from + into.length));
+    this.#readEnd = end;
+    this.#expected = Math.floor(end / this.blockSize);
+  }
+
+  #start(slot: number, offset: number, length: number): void {
+    const s = this.#stretches[slot]!;
+    if (s.pending)
+      try {
+        this.#settle(slot);
+      } catch (e) {
+        // Nobody asked for those bytes yet; whoever does is told.
+        if (this.#broken !== undefined) throw e;
+      }
+    this.#post(slot, { kind: 'read', parts: this.parts(offset, length) });
+    Object.assign(s, { offset, length, pending: true });
+  }
+
+  #settle(slot: number): void {
+    const s = this.#stretches[slot]!;
+    if (!s.pending) return;
+    s.pending = false;
+    try {
+      this.#wait(slot);
+    } catch (e) {
+      s.length = 0;
+      throw e;
+    }
+  }
+
+  /** What was read ahead is no longer so. */
+  protected forgetAhead(): void {
+    for (const s of this.#stretches) s.length = 0;
+    this.#readEnd = -1;
   }
 
   /** A range that fits into the shared memory, cut into requests. */
@@ -193,7 +273,7 @@ export class NbdSource implements BlockSource {
   #askStatus(offset: number): KnownRuns {
     const start = offset - (offset % this.opened.minimumBlock);
     this.ask({ kind: 'status', offset: start, length: Math.min(STATUS_STEP, this.size - start) });
-    const pairs = new Float64Array(this.data.buffer, 0, Atomics.load(this.#control, 1));
+    const pairs = new Float64Array(this.data.buffer, this.data.byteOffset, Atomics.load(this.#control, 2 * ANSWER_SLOT + 1));
     const ends: number[] = [];
     const zero: boolean[] = [];
     let at = start;
@@ -263,6 +343,7 @@ export class WritableNbdSource extends NbdSource implements WritableSource {
   /** What is cached of a range is no longer so, whether the write succeeds or not. */
   #changed(offset: number, length: number): void {
     this.forgetStatus();
+    this.forgetAhead();
     const last = Math.floor((offset + length - 1) / this.blockSize);
     const first = Math.floor(offset / this.blockSize);
     if (last - first > this.cache.size) this.cache.clear();

@@ -440,6 +440,70 @@ describe('the server as a program', () => {
   });
 });
 
+describe('hostile clients', () => {
+  /** A connection that has chosen the export, by hand. */
+  async function chosen(socket: string) {
+    const { connect } = await import('node:net');
+    const c = connect(socket);
+    c.on('error', () => {});
+    c.write(Buffer.concat([Buffer.from([0, 0, 0, 3]), Buffer.from('IHAVEOPT'), Buffer.from([0, 0, 0, 1, 0, 0, 0, 0])]));
+    await new Promise((done) => c.once('data', done));
+    return c;
+  }
+  const rss = (pid: number) => Number(/VmHWM:\s+([0-9]+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) * 1024;
+  const request = (type: number, length: number) => {
+    const b = Buffer.alloc(28);
+    b.writeUInt32BE(0x25609513, 0);
+    b.writeUInt16BE(type, 6);
+    b.writeUInt32BE(length, 24);
+    return b;
+  };
+
+  itNeeds('nbdcopy')('who asks for much and reads nothing costs little and holds nobody up', async () => {
+    const { file, bytes } = rawDisk();
+    const s = await serve(['-r', '-t', '-f', 'raw', '-k', path('s'), file]);
+    const greedy = [];
+    for (let i = 0; i < 4; i++) {
+      const c = await chosen(s.socket);
+      c.pause();
+      c.write(Buffer.concat(Array.from({ length: 2000 }, () => request(0, 16 * MiB))));
+      greedy.push(c);
+    }
+    const copy = path('copy');
+    const r = await runAsync('nbdcopy', [s.uri, copy]);
+    expect(r).toMatchObject({ status: 0, stderr: '' });
+    expect(Buffer.compare(readFileSync(copy), bytes)).toBe(0);
+    // Four answers of 16 MiB that wait, and Node itself; 8000 of them would be 125 GiB.
+    expect(rss(s.child.pid!)).toBeLessThan(400 * MiB);
+    for (const c of greedy) c.destroy();
+    s.child.kill('SIGTERM');
+    expect(await s.ended).toBe(0);
+  });
+
+  itNeeds('nbdinfo')(
+    'who announces a write and sends it byte by byte, or garbage, or goes in the middle, ends alone',
+    async () => {
+      const { file, bytes } = rawDisk();
+      const s = await serve(['-t', '-e', '0', '-f', 'raw', '-k', path('s'), file]);
+      const slow = await chosen(s.socket);
+      slow.write(request(1, 32 * MiB));
+      for (let i = 0; i < 300; i++) slow.write(Buffer.from([i & 255]));
+      const garbage = await chosen(s.socket);
+      const closed = new Promise((done) => garbage.once('close', done));
+      garbage.write(Buffer.alloc(100, 0xff));
+      await closed;
+      const leaves = await chosen(s.socket);
+      leaves.write(Buffer.concat([request(1, 1000), Buffer.alloc(500, 1)]));
+      leaves.destroy();
+      run('nbdinfo', [s.uri]);
+      slow.destroy();
+      s.child.kill('SIGTERM');
+      expect(await s.ended).toBe(0);
+      expect(Buffer.compare(readFileSync(file), bytes)).toBe(0);
+    },
+  );
+});
+
 describe('TLS', () => {
   function certificates(): string {
     const d = path('pki');

@@ -306,19 +306,22 @@ class Connection {
   }
 
   #finish(): void {
-    if (this.#over) return;
+    if (!this.#over) this.#leave();
+    this.socket.destroy();
+  }
+  #leave(): void {
     this.#over = true;
     clearTimeout(this.#timer);
     this.#session.close();
-    this.socket.destroy();
     this.gone(this.#negotiated);
   }
 
-  /** Between two requests now: requests are synchronous but for the long ones, which are cut short. */
+  /** What came so far is answered (with ESHUTDOWN), and the answers may still leave. */
   shutDown(): void {
     this.#pump();
-    this.socket.end();
+    if (this.#over) return;
+    this.#leave();
+    this.socket.destroySoon();
     setTimeout(() => this.socket.destroy(), 500).unref();
-    this.#finish();
   }
 }
