@@ -484,7 +484,9 @@ describe('every command', () => {
     for (const shell of ['zsh', 'fish'] as const) {
       const text = tool('guestwright', ['completion', shell]).stdout;
       expect(text).toContain('virt-filesystems');
-      if (hasTool(shell)) run(shell, ['-n', '/dev/stdin'], { input: text });
+      const file = join(dir, `completion.${shell}`);
+      writeFileSync(file, text);
+      if (hasTool(shell)) run(shell, ['-n', file]);
     }
   });
 });

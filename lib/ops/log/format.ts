@@ -52,13 +52,16 @@ export function formatRecord(r: LogRecord, format: LogFormat): string | undefine
   // A text log's own lines are what its reader knows.
   if (r.line !== undefined && (format !== 'short-iso' || r.hostname === undefined)) return `${printableText(r.line)}\n`;
   if (r.message === undefined) return undefined;
-  const pid = r.pid === undefined ? '' : `[${r.pid}]`;
+  // As virt-log has always shown it: the journal's own time, the trusted pid only, and the lines of a message as they are.
+  const number = format === 'guest' ? r.trustedPid : r.pid;
+  const pid = number === undefined ? '' : `[${number}]`;
   const name = `${r.identifier ?? 'unknown'}${pid}`;
   const head = printableText(
     format === 'guest'
-      ? `${shortTime(r.time)} ${name} ${PRIORITIES[r.priority ?? 6]}: `
+      ? `${shortTime(r.taken ?? r.time)} ${name} ${PRIORITIES[r.priority ?? 6]}: `
       : `${format === 'short' ? shortTime(r.time) : isoTime(r.time)} ${r.hostname === undefined ? '' : `${r.hostname} `}${name}: `,
   );
   const message = printableText(r.message.replace(/\n+$/, ''));
+  if (format === 'guest') return `${head}${message}\n`;
   return message.includes('\n') ? `${head}${message.replaceAll('\n', `\n${' '.repeat(head.length)}`)}\n` : `${head}${message}\n`;
 }

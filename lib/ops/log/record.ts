@@ -5,9 +5,13 @@ import { encodeName, hasInvalidBytes } from '../../core/text.js';
 export interface LogRecord {
   /** µs since 1970; undefined for text without a time that we understand. */
   readonly time: number | undefined;
+  /** When the journal took it, not when its sender says it was sent. */
+  readonly taken?: number;
   readonly hostname: string | undefined;
   readonly identifier: string | undefined;
   readonly pid: string | undefined;
+  /** The process as the kernel named it to the journal, not as a message claims. */
+  readonly trustedPid?: string | undefined;
   readonly priority: number | undefined;
   readonly bootId: string | undefined;
   readonly kernel: boolean;
@@ -27,11 +31,17 @@ export class JournalRecord implements LogRecord {
     const sent = Number(this.entry.get('_SOURCE_REALTIME_TIMESTAMP'));
     return sent > 0 && Number.isSafeInteger(sent) ? sent : this.entry.realtime;
   }
+  get taken(): number {
+    return this.entry.realtime;
+  }
   get hostname() {
     return this.entry.get('_HOSTNAME');
   }
   get identifier() {
     return this.entry.get('SYSLOG_IDENTIFIER') ?? this.entry.get('_COMM');
+  }
+  get trustedPid() {
+    return this.entry.get('_PID');
   }
   get pid() {
     return this.entry.get('_PID') ?? this.entry.get('SYSLOG_PID');
