@@ -51,7 +51,7 @@ export function formatRecord(r: LogRecord, format: LogFormat): string | undefine
   if (format === 'cat') return r.message === undefined ? undefined : `${printableText(r.message)}\n`;
   // A text log's own lines are what its reader knows.
   if (r.line !== undefined && (format !== 'short-iso' || r.hostname === undefined)) return `${printableText(r.line)}\n`;
-  if (r.message === undefined) return undefined;
+  if (r.message === undefined && format !== 'guest') return undefined;
   // As virt-log has always shown it: the journal's own time, the trusted pid only, and the lines of a message as they are.
   const number = format === 'guest' ? r.trustedPid : r.pid;
   const pid = number === undefined ? '' : `[${number}]`;
@@ -61,7 +61,7 @@ export function formatRecord(r: LogRecord, format: LogFormat): string | undefine
       ? `${shortTime(r.taken ?? r.time)} ${name} ${PRIORITIES[r.priority ?? 6]}: `
       : `${format === 'short' ? shortTime(r.time) : isoTime(r.time)} ${r.hostname === undefined ? '' : `${r.hostname} `}${name}: `,
   );
-  const message = printableText(r.message.replace(/\n+$/, ''));
-  if (format === 'guest') return `${head}${message}\n`;
+  const message = printableText((r.message ?? '').replace(/\n+$/, ''));
+  if (format === 'guest') return `${message === '' ? head.trimEnd() : head + message}\n`;
   return message.includes('\n') ? `${head}${message.replaceAll('\n', `\n${' '.repeat(head.length)}`)}\n` : `${head}${message}\n`;
 }
