@@ -23,14 +23,18 @@ const lint = run(process.execPath, [
 step('tests');
 const dir = mkdtempSync(join(tmpdir(), 'guestwright-check-'));
 const report = join(dir, 'report.json');
-const tests = run(process.execPath, [
-  'node_modules/vitest/vitest.mjs',
-  'run',
-  '--reporter=dot',
-  '--reporter=json',
-  `--outputFile.json=${report}`,
-  ...process.argv.slice(2),
-]);
+const tests = run(
+  process.execPath,
+  [
+    'node_modules/vitest/vitest.mjs',
+    'run',
+    '--reporter=default',
+    '--reporter=json',
+    `--outputFile.json=${report}`,
+    ...process.argv.slice(2),
+  ],
+  { env: process.stdout.isTTY ? process.env : { ...process.env, NO_COLOR: '1' } },
+);
 if (!existsSync(report)) {
   console.error('the test runner wrote no report');
   console.log('\n0 passed, 1 failed, 0 skipped');
