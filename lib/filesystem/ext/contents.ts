@@ -1,5 +1,6 @@
 import type { Run } from '../../block/source.js';
 import { corrupt, GuestError } from '../../core/errors.js';
+import { pieceRuns, readPieces, type Stretch } from '../pieces.js';
 import { type BlockMap, blockMap, type Piece } from './blockmap.js';
 import type { Inode } from './inode.js';
 import { inlineTail } from './xattr.js';
@@ -32,14 +33,7 @@ export class Contents {
       into.fill(0, part.length, n);
       return n;
     }
-    const { source } = this.inode.volume;
-    for (let done = 0; done < n; ) {
-      const piece = this.#pieceAt(offset + done, n - done);
-      const part = into.subarray(done, done + piece.length);
-      if (piece.at < 0) part.fill(0);
-      else source.read(part, piece.at);
-      done += piece.length;
-    }
+    readPieces(this.inode.volume.source, (at, length) => this.#pieceAt(at, length), into, offset, n);
     return n;
   }
 
@@ -50,18 +44,7 @@ export class Contents {
       if (end > offset) yield { kind: 'computed', length: end - offset };
       return;
     }
-    const { source } = this.inode.volume;
-    for (let pos = offset; pos < end; ) {
-      const piece = this.#pieceAt(pos, end - pos);
-      if (piece.at < 0) yield { kind: 'zero', length: piece.length };
-      else
-        for (let done = 0; done < piece.length; ) {
-          const run = source.map(piece.at + done, piece.length - done);
-          yield run;
-          done += run.length;
-        }
-      pos += piece.length;
-    }
+    yield* pieceRuns(this.inode.volume.source, (at, length) => this.#pieceAt(at, length), offset, end);
   }
 
   #requireReadable(): void {
@@ -70,7 +53,7 @@ export class Contents {
   }
 
   /** The longest stretch from `offset` that is all hole (`at` is -1) or lies together in the source. */
-  #pieceAt(offset: number, length: number): { at: number; length: number } {
+  #pieceAt(offset: number, length: number): Stretch {
     const { blockSize } = this.inode.volume;
     let logical = Math.floor(offset / blockSize);
     const last = Math.floor((offset + length - 1) / blockSize);

@@ -1,4 +1,5 @@
 import type { Run } from '../../block/source.js';
+import { pieceRuns, readPieces, type Stretch } from '../pieces.js';
 import { type ExtentMap, mapOf } from './extents.js';
 import type { Inode } from './inode.js';
 
@@ -15,35 +16,17 @@ export class Contents {
 
   read(into: Uint8Array, offset: number): number {
     const n = Math.max(0, Math.min(into.length, this.size - offset));
-    const { source } = this.inode.volume;
-    for (let done = 0; done < n; ) {
-      const piece = this.#pieceAt(offset + done, n - done);
-      const part = into.subarray(done, done + piece.length);
-      if (piece.at < 0) part.fill(0);
-      else source.read(part, piece.at);
-      done += piece.length;
-    }
+    readPieces(this.inode.volume.source, (at, length) => this.#pieceAt(at, length), into, offset, n);
     return n;
   }
 
   *runs(offset: number, length: number): Generator<Run> {
     const end = Math.min(this.size, offset + length);
-    const { source } = this.inode.volume;
-    for (let pos = offset; pos < end; ) {
-      const piece = this.#pieceAt(pos, end - pos);
-      if (piece.at < 0) yield { kind: 'zero', length: piece.length };
-      else
-        for (let done = 0; done < piece.length; ) {
-          const run = source.map(piece.at + done, piece.length - done);
-          yield run;
-          done += run.length;
-        }
-      pos += piece.length;
-    }
+    yield* pieceRuns(this.inode.volume.source, (at, length) => this.#pieceAt(at, length), offset, end);
   }
 
   /** The longest stretch from `offset` that reads as zeroes (`at` is -1) or lies together in the source. */
-  #pieceAt(offset: number, length: number): { at: number; length: number } {
+  #pieceAt(offset: number, length: number): Stretch {
     const { blockSize } = this.inode.volume;
     let logical = Math.floor(offset / blockSize);
     const last = Math.floor((offset + length - 1) / blockSize);
